@@ -1,0 +1,56 @@
+# The verbs of the project; `make` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := uv
+export PYTHONPATH := operator:images/trainer:images/evaluator:images/triton:images/demo:tests/cluster:images
+export UV_SYSTEM_CERTS := 1
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+venv: $(VENV)/.ready  ## the development environment, from the hash-locked requirements
+$(VENV)/.ready: tests/requirements.txt
+	@command -v $(UV) >/dev/null || python3 -m pip install -q --root-user-action=ignore uv
+	@$(UV) venv -q --allow-existing --python 3.11 $(VENV)
+	@$(UV) pip install -q --python $(PY) --require-hashes -r tests/requirements.txt
+	@touch $@
+
+lock:  ## resolve the development requirements anew
+	$(UV) pip compile -q pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate -o tests/requirements.txt
+
+fmt: venv  ## format and fix what can be fixed
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+lint: venv  ## formatting, lint, types, layers
+	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports --no-cache
+
+generate: venv  ## crds/ and the chart's copy, from the API models
+	@$(PY) -m anneal.api.crd
+
+test: venv  ## everything: unit, sweep, integration, end to end
+	@$(PY) -m pytest tests -m "not performance"
+
+test-unit: venv  ## without a cluster, in under a minute
+	@$(PY) -m pytest tests/unit tests/sweep -q
+
+test-integration: venv  ## with a real etcd, API server and controller manager
+	@$(PY) -m pytest tests/integration -m "not performance"
+
+test-e2e: venv  ## with the whole local Kubernetes, real images, a real model
+	@$(PY) -m pytest tests/cluster tests/e2e -m "not performance"
+
+bench: venv  ## measurements, written to build/bench/*.json
+	@$(PY) -m pytest tests/performance -m performance -s
+
+images:  ## build all images
+	@python3 images/build.py
+
+demo: venv  ## the whole chain on this machine, from nothing to a served model
+	@$(PY) -m anneal_demo up
+
+demo-down:  ## remove everything that `make demo` made
+	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
+
+.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench images demo demo-down

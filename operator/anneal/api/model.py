@@ -1,0 +1,73 @@
+"""The base of every API model, and the few marks that the CRD generator reads.
+
+Kubernetes speaks camelCase and prunes unknown fields on the server, so models read camelCase and ignore what they
+do not know: an object written by a newer operator must still be readable by an older one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.alias_generators import to_camel
+
+
+class ApiModel(BaseModel):
+    """A frozen piece of the API, read and written in camelCase."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_enum_values=True
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as the API server would store it: camelCase, absent instead of null."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def cel(rule: str, message: str) -> dict[str, str]:
+    """One `x-kubernetes-validations` entry: the API server refuses with `message` where `rule` is false."""
+    return {"rule": rule, "message": message}
+
+
+def rules(*entries: dict[str, str]) -> dict[str, Any]:
+    """The `json_schema_extra` that carries CEL rules on a model; the generator keeps it where the model stands."""
+    return {"x-kubernetes-validations": list(entries)}
+
+
+def exactly_one_of(*members: str) -> dict[str, str]:
+    """CEL: exactly one of the optional `members` is set. With one member it simply demands it."""
+    count = " + ".join(f"(has(self.{m}) ? 1 : 0)" for m in members)
+    return cel(f"({count}) == 1", f"exactly one of {', '.join(members)} must be set")
+
+
+def immutable_after_start(*fields: str) -> list[dict[str, str]]:
+    """CEL at the root of a kind: `spec.<field>` is frozen once `status.startTime` is set, by field, with advice."""
+    return [
+        cel(
+            f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || (has(self.spec.{f}) == has(oldSelf.spec.{f})"
+            f" && (!has(self.spec.{f}) || self.spec.{f} == oldSelf.spec.{f}))",
+            f"spec.{f} cannot be changed once the object has started (status.startTime is set);"
+            " create a new object with another name",
+        )
+        for f in fields
+    ]
+
+
+#: Mark on a field whose default the API server itself writes. Only what other clients must see (for example
+#: `replicas`, read by `kubectl scale`) is defaulted on the server: anything else would rewrite the user's object.
+SERVER_DEFAULT: dict[str, JsonValue] = {"x-anneal-server-default": True}
+
+#: A decimal number as a string, since floats are not portable in Kubernetes objects. "2e-4", "0.05", "1".
+Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?([eE]-?[0-9]{1,2})?$", max_length=32)]
+#: A Kubernetes quantity: "2", "500m", "6Gi".
+Quantity = Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)]
+#: The name of another object in the same namespace.
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
+#: The name of a metric, a baseline or another entry of a list in the same object.
+EntryName = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)]
+#: A sha256 digest as in container images.
+Digest = Annotated[str, Field(pattern=r"^sha256:[a-f0-9]{64}$", max_length=71)]
+#: RFC 3339, as in all of Kubernetes.
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
+#: A sentence for people. Bounded so that no pod can fill etcd.
+Sentence = Annotated[str, Field(max_length=1024)]

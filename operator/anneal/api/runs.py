@@ -1,0 +1,268 @@
+"""What a pod is told and what it answers: the whole protocol between operator and pods.
+
+In: one JSON document per run, in a ConfigMap mounted at RUN_FILE; no shell, no argument strings.
+Out, durable: the termination message, one RunResult as compact JSON of at most 4,096 bytes, kept by the kubelet in
+the pod's status. Out, lossy: progress by HTTPS (ProgressReport). A result that does not parse is a failure, never a
+zero.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from anneal.api.evaluation import Baseline, Gate, Generation, Metric, Outcome, Policy, Statistics
+from anneal.api.finetunejob import (
+    BaseModelStatus,
+    DataFormat,
+    DatasetCounts,
+    DatasetExpectations,
+    DatasetSplit,
+    DatasetStatus,
+    Lora,
+    Training,
+    TrainingStatus,
+)
+from anneal.api.model import ApiModel, Digest
+
+#: Where things are in a pod. The children builders mount them there, the programs read them there.
+RUN_DIR = "/etc/anneal"
+RUN_FILE = "/etc/anneal/run.json"
+CA_FILE = "/etc/anneal/ca.crt"
+TOKEN_FILE = "/var/run/anneal/token"
+TERMINATION_FILE = "/dev/termination-log"
+WORKSPACE_DIR = "/workspace"
+CLAIMS_DIR = "/claims"
+MODEL_REPOSITORY_DIR = "/models"
+
+#: Exit codes that the Job's podFailurePolicy acts on.
+EXIT_USER_MISTAKE = 42  # the same input fails again: the Job fails at once
+EXIT_PREEMPTED = 75  # state is saved: the Job starts a new pod and does not count this one
+
+MAX_RESULT_BYTES = 4096
+
+
+class ObjectIdentity(ApiModel):
+    """The object that a run works for."""
+
+    kind: str = Field(description="Kind of the object.")
+    namespace: str = Field(description="Namespace of the object.")
+    name: str = Field(description="Name of the object.")
+    uid: str = Field(description="UID of the object.")
+
+
+class Reporting(ApiModel):
+    """Where progress goes. The token and the CA certificate are files, re-read for every report."""
+
+    url: str = Field(description="HTTPS URL that takes ProgressReport by POST.")
+    ca_file: str = Field(default=CA_FILE, description="CA certificate of the endpoint, PEM.")
+    token_file: str = Field(default=TOKEN_FILE, description="Projected service account token.")
+    interval_seconds: int = Field(default=5, description="Shortest time between two reports, in seconds.")
+
+
+class MountedPath(ApiModel):
+    """A location that the pod can read: what the user calls it and where it is mounted."""
+
+    uri: str = Field(description="URI as the user wrote it, for messages.")
+    path: str = Field(description="Absolute path in the pod.")
+
+
+class SourceInput(ApiModel):
+    """One file of examples."""
+
+    uri: str = Field(description="URI as the user wrote it, for messages.")
+    path: str | None = Field(default=None, description="Absolute path in the pod, for pvc://.")
+    url: str | None = Field(default=None, description="URL to download, for https://.")
+    format: DataFormat = Field(default="Auto", description="Format of the rows.")
+
+
+class PrepareRun(ApiModel):
+    """Read, check, split and write the data; check the base model."""
+
+    role: Literal["prepare"] = "prepare"
+    object: ObjectIdentity = Field(description="For whom.")
+    model: MountedPath = Field(description="The base model.")
+    sources: list[SourceInput] = Field(description="Files to read, in order.")
+    expect: DatasetExpectations = Field(description="Limits after which to fail.")
+    split: DatasetSplit = Field(description="The held-out split.")
+    system_prompt: str | None = Field(default=None, description="System message for rows without one.")
+    max_length: int = Field(description="Longest row, in tokens.")
+    workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with fit and publish.")
+
+
+class FitRun(ApiModel):
+    """Train on the prepared data, from the newest complete checkpoint if there is one."""
+
+    role: Literal["fit"] = "fit"
+    object: ObjectIdentity = Field(description="For whom.")
+    model: MountedPath = Field(description="The base model.")
+    base_digest: Digest = Field(description="Digest that prepare found for the base model.")
+    train_digest: Digest = Field(description="Digest that prepare gave to the training rows.")
+    lora: Lora = Field(description="The method.")
+    training: Training = Field(description="Hyperparameters.")
+    workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with prepare and publish.")
+    reporting: Reporting | None = Field(default=None, description="Where progress goes.")
+
+
+class PublishRun(ApiModel):
+    """Write the artifact, its model card and the held-out rows to where the user wants them."""
+
+    role: Literal["publish"] = "publish"
+    object: ObjectIdentity = Field(description="For whom.")
+    model: MountedPath = Field(description="The base model.")
+    base_digest: Digest = Field(description="Digest of the base model.")
+    chat_template_hash: Digest = Field(description="Digest of the chat template.")
+    test_digest: Digest = Field(description="Digest that prepare gave to the held-out rows.")
+    output: MountedPath = Field(description="Directory that gets the artifact's folder.")
+    lora: Lora = Field(description="The method, for the model card.")
+    training: Training = Field(description="Hyperparameters, for the model card.")
+    counts: DatasetCounts = Field(description="Where the rows went, for the model card.")
+    trained: TrainingStatus = Field(description="How training ended, for the model card.")
+    workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with prepare and fit.")
+
+
+class ServedModel(ApiModel):
+    """One model of a model repository."""
+
+    name: str = Field(description="Name that clients ask for.")
+    base: MountedPath = Field(description="The base model.")
+    base_digest: Digest = Field(description="Digest that the base must have.")
+    adapter: MountedPath | None = Field(default=None, description="The artifact on top; absent for the base alone.")
+    adapter_digest: Digest | None = Field(default=None, description="Digest that the artifact must have.")
+
+
+class ServeRun(ApiModel):
+    """Verify digests, then lay out the model repository (init container) and serve it."""
+
+    role: Literal["serve"] = "serve"
+    object: ObjectIdentity = Field(description="For whom.")
+    models: list[ServedModel] = Field(description="Models to serve, each under its name.")
+    repository: str = Field(default=MODEL_REPOSITORY_DIR, description="Directory of the model repository.")
+    max_batch_size: int = Field(default=8, description="Most requests answered in one batch.")
+    accelerators: int = Field(default=0, description="Accelerators of the pod; 0 serves on CPU.")
+
+
+class EvaluateRun(ApiModel):
+    """Ask every model the held-out rows, score, decide, report."""
+
+    role: Literal["evaluate"] = "evaluate"
+    object: ObjectIdentity = Field(description="For whom.")
+    server_url: str = Field(default="localhost:8000", description="host:port of the server's HTTP endpoint.")
+    candidate_digest: Digest = Field(description="Digest of the artifact under judgement, for the report.")
+    base_digest: Digest = Field(description="Digest of its base, for the report.")
+    models: list[str] = Field(description="Served names: the candidate first, then the baselines in spec order.")
+    baselines: list[Baseline] = Field(default_factory=list, description="Baselines in spec order.")
+    held_out: MountedPath = Field(description="JSON Lines file of the held-out rows.")
+    held_out_digest: Digest = Field(description="Digest that this file must have.")
+    generation: Generation = Field(description="How answers are generated.")
+    metrics: list[Metric] = Field(description="How answers are scored.")
+    gates: list[Gate] = Field(description="What must hold.")
+    statistics: Statistics = Field(description="How sure to be.")
+    policy: Policy = Field(description="What to do with answers that could not be had.")
+    report: MountedPath = Field(description="Directory that gets answers, scores and report.")
+    reporting: Reporting | None = Field(default=None, description="Where progress goes.")
+
+
+Run = Annotated[PrepareRun | FitRun | PublishRun | ServeRun | EvaluateRun, Field(discriminator="role")]
+_RUN: TypeAdapter[Run] = TypeAdapter(Run)
+
+
+class PrepareData(ApiModel):
+    """What prepare found."""
+
+    model: BaseModelStatus = Field(description="The base model.")
+    dataset: DatasetStatus = Field(description="The data.")
+
+
+class FitData(ApiModel):
+    """How training ended, or where it was interrupted."""
+
+    training: TrainingStatus = Field(description="Training so far.")
+    checkpoint_step: int = Field(ge=0, description="Step of the newest complete checkpoint.")
+
+
+class PublishData(ApiModel):
+    """Where the artifact is."""
+
+    uri: str = Field(description="URI of the artifact's folder.")
+    digest: Digest = Field(description="Digest of its manifest.")
+    size_bytes: int = Field(ge=0, description="Size of its files, in bytes.")
+    held_out_uri: str = Field(description="URI of the held-out rows beside it.")
+    held_out_count: int = Field(ge=0, description="Number of held-out rows.")
+
+
+class EvaluateData(ApiModel):
+    """The judgement in numbers, as compact rows that fit a termination message whatever the names are.
+
+    Indices count `metrics`, models (0 is the candidate, then the baselines) and `gates` in the order of the spec.
+    """
+
+    models: list[tuple[int, int, int]] = Field(description="(rows asked, errors, of them truncated) per model.")
+    results: list[tuple[int, int, int, str, str, str]] = Field(
+        description="(metric, model, rows scored, mean, lower, upper)."
+    )
+    comparisons: list[tuple[int, int, int, str, str, str, str | None, str, int | None]] = Field(
+        description="(metric, model, rows, delta, lower, upper, mid-p, MDE, rows needed)."
+    )
+    gates: list[tuple[Outcome, str, str, str]] = Field(description="(outcome, observed, lower, upper) per gate.")
+    report_uri: str = Field(description="URI of the report's folder.")
+    report_digest: Digest = Field(description="Digest of report.json in it.")
+
+
+class RunResult(ApiModel):
+    """How a run ended. Exactly the member named like the role is set when it has something to tell."""
+
+    role: Literal["prepare", "fit", "publish", "serve", "evaluate"] = Field(description="Which run.")
+    outcome: Literal["Succeeded", "Failed", "Preempted"] = Field(description="How it ended.")
+    reason: str = Field(max_length=64, description="Why, in one CamelCase word.")
+    message: str = Field(default="", description="Why, in a sentence with what to do.")
+    retryable: bool = Field(default=False, description="Whether the same run can succeed when tried again.")
+    prepare: PrepareData | None = None
+    fit: FitData | None = None
+    publish: PublishData | None = None
+    evaluate: EvaluateData | None = None
+
+
+class ProgressReport(ApiModel):
+    """What a running pod POSTs, at most once in `interval_seconds`. Lossy by design."""
+
+    percent: int = Field(ge=0, le=100, description="Work done, in percent.")
+    eta_seconds: int | None = Field(default=None, ge=0, description="Expected time to the end, in seconds.")
+    step: int = Field(default=0, ge=0, description="Steps (or answers) done.")
+    total_steps: int = Field(default=0, ge=0, description="Steps (or answers) in all.")
+    loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
+    tokens_per_second: int | None = Field(default=None, ge=0, description="Throughput, in tokens/s.")
+    checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
+
+
+def parse_run(document: str | bytes) -> Run:
+    """The run that a document describes. Raises pydantic.ValidationError."""
+    return _RUN.validate_json(document)
+
+
+def encode_result(result: RunResult) -> bytes:
+    """Compact JSON of at most MAX_RESULT_BYTES; a message that is too long is cut, numbers never are.
+
+    Raises ValueError when even the shortest message does not make it fit.
+    """
+    encoded = result.model_dump_json(by_alias=True, exclude_none=True).encode()
+    if len(encoded) <= MAX_RESULT_BYTES:
+        return encoded
+    message = result.message
+    while message:
+        message = message[: max(0, len(message) - max(16, len(message) // 8))]
+        shorter = result.model_copy(update={"message": message + "…"})
+        encoded = shorter.model_dump_json(by_alias=True, exclude_none=True).encode()
+        if len(encoded) <= MAX_RESULT_BYTES:
+            return encoded
+    raise ValueError(f"a result of {len(encoded)} bytes does not fit the termination message of {MAX_RESULT_BYTES}")
+
+
+def parse_result(text: str) -> RunResult:
+    """The result in a termination message. Raises ValueError, in a sentence, when there is none."""
+    try:
+        return RunResult.model_validate_json(text)
+    except ValidationError as error:
+        shown = text.strip()[:200] or "nothing"
+        raise ValueError(f"the pod ended without a readable result; its termination message was: {shown}") from error

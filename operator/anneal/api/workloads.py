@@ -1,0 +1,70 @@
+"""What the three kinds say alike about the pods that they cause: resources and where to schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from anneal.api.model import ApiModel, Quantity
+
+
+class Accelerator(ApiModel):
+    """Accelerators as the device plugin names them."""
+
+    resource_name: str = Field(
+        default="nvidia.com/gpu",
+        pattern=r"^[a-z0-9.-]{1,63}/[A-Za-z0-9._-]{1,63}$",
+        max_length=127,
+        description="Extended resource that the device plugin advertises. Default: nvidia.com/gpu.",
+    )
+    per_node: int = Field(default=1, ge=1, le=16, description="Accelerators for each pod. Default: 1.")
+
+
+class Resources(ApiModel):
+    """What one pod asks for."""
+
+    accelerator: Accelerator | None = Field(
+        default=None, description="Accelerators for each pod. Default: none, the work runs on CPU."
+    )
+    cpu: Quantity | None = Field(
+        default=None,
+        description="CPU request for each pod, in cores. No limit is set: idle cores may be used. Default: 1.",
+    )
+    memory: Quantity | None = Field(
+        default=None, description="Memory request and limit for each pod, in bytes. Default: 4Gi."
+    )
+
+
+class Toleration(ApiModel):
+    """A taint that the pods tolerate, as in pod.spec.tolerations."""
+
+    key: str | None = Field(default=None, max_length=316, description="Taint key; absent means all keys.")
+    operator: Literal["Exists", "Equal"] | None = Field(
+        default=None, description="How key and value are compared. Default: Equal."
+    )
+    value: str | None = Field(default=None, max_length=63, description="Taint value. Default: empty.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect to tolerate; absent means all effects."
+    )
+
+
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
+LabelKey = Annotated[str, Field(max_length=317)]
+
+
+class Scheduling(ApiModel):
+    """Where pods may run. Passed to every pod that does the object's work."""
+
+    priority_class_name: str | None = Field(
+        default=None, max_length=253, description="PriorityClass of the pods. Default: the cluster's."
+    )
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=16, description="Labels that a node must have. Default: none."
+    )
+    tolerations: list[Toleration] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Taints that the pods tolerate. Default: none.",
+    )
