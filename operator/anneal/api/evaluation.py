@@ -48,7 +48,7 @@ class FromCandidate(ApiModel):
 class Baseline(ApiModel):
     """A model that answers the same rows, to compare with."""
 
-    model_config = {"json_schema_extra": rules(exactly_one_of("fromCandidate"))}
+    model_config = rules(exactly_one_of("fromCandidate"))
 
     name: EntryName = Field(description="Name that gates use for it; not 'candidate'.")
     from_candidate: FromCandidate | None = Field(
@@ -91,7 +91,7 @@ class JsonField(ApiModel):
 class Metric(ApiModel):
     """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
 
-    model_config = {"json_schema_extra": rules(exactly_one_of(*METRICS))}
+    model_config = rules(exactly_one_of(*METRICS))
 
     name: EntryName = Field(description="Name that gates use for it.")
     exact_match: ExactMatch | None = Field(default=None, description=ExactMatch.__doc__)
@@ -127,7 +127,7 @@ class NonInferiority(ApiModel):
 class Gate(ApiModel):
     """One demand on one metric. Exactly one test is set; all gates must pass."""
 
-    model_config = {"json_schema_extra": rules(exactly_one_of(*TESTS))}
+    model_config = rules(exactly_one_of(*TESTS))
 
     metric: EntryName = Field(description="Name of a metric of this object.")
     absolute: Absolute | None = Field(default=None, description=Absolute.__doc__)
@@ -142,7 +142,7 @@ class TritonServing(ApiModel):
 class Serving(ApiModel):
     """The runtime that answers: what is judged is what will be served."""
 
-    model_config = {"json_schema_extra": rules(exactly_one_of(*RUNTIMES))}
+    model_config = rules(exactly_one_of(*RUNTIMES))
 
     triton: TritonServing | None = Field(default=None, description=TritonServing.__doc__)
 
@@ -340,9 +340,9 @@ _KNOWN_METRIC = cel(
     "every gate must name a metric of spec.metrics",
 )
 _KNOWN_BASELINE = cel(
-    "self.spec.gates.all(g, (!has(g.superiority) || (has(self.spec.baselines) && self.spec.baselines.exists(b, b.name =="
-    " g.superiority.over))) && (!has(g.nonInferiority) || (has(self.spec.baselines) && self.spec.baselines.exists(b,"
-    " b.name == g.nonInferiority.to))))",
+    "self.spec.gates.all(g, (!has(g.superiority) || (has(self.spec.baselines) &&"
+    " self.spec.baselines.exists(b, b.name == g.superiority.over))) && (!has(g.nonInferiority) ||"
+    " (has(self.spec.baselines) && self.spec.baselines.exists(b, b.name == g.nonInferiority.to))))",
     "every superiority or nonInferiority gate must name a baseline of spec.baselines",
 )
 _RESERVED_NAME = cel(

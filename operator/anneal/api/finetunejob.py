@@ -204,11 +204,7 @@ class Output(ApiModel):
 class FineTuneJobSpec(ApiModel):
     """What to train, on what, how, and where to put it. Exactly one method is set."""
 
-    model_config = {
-        "json_schema_extra": rules(
-            exactly_one_of(*METHODS),
-        )
-    }
+    model_config = rules(exactly_one_of(*METHODS))
 
     model: BaseModelSource = Field(description="The base model.")
     dataset: Dataset = Field(description="The examples.")

@@ -29,9 +29,9 @@ def cel(rule: str, message: str) -> dict[str, str]:
     return {"rule": rule, "message": message}
 
 
-def rules(*entries: dict[str, str]) -> dict[str, Any]:
-    """The `json_schema_extra` that carries CEL rules on a model; the generator keeps it where the model stands."""
-    return {"x-kubernetes-validations": list(entries)}
+def rules(*entries: dict[str, str]) -> ConfigDict:
+    """The `model_config` that carries CEL rules on a model; the generator keeps them where the model stands."""
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(e) for e in entries]})
 
 
 def exactly_one_of(*members: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""ModelDeployment: serves an artifact that an Evaluation passed, one revision after another, without a failed request."""
+"""ModelDeployment: serves an artifact that an Evaluation passed, revision after revision, without a failed request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LabelSelector(ApiModel):
 class ModelSource(ApiModel):
     """The artifact to serve. Exactly one member is set."""
 
-    model_config = {"json_schema_extra": rules(exactly_one_of("fineTuneJobRef", "selector"))}
+    model_config = rules(exactly_one_of("fineTuneJobRef", "selector"))
 
     fine_tune_job_ref: LocalReference | None = Field(default=None, description="FineTuneJob whose artifact is served.")
     selector: LabelSelector | None = Field(
@@ -78,7 +78,7 @@ class Triton(ApiModel):
 class ModelDeploymentSpec(ApiModel):
     """What to serve, on what proof, with what. Exactly one runtime is set."""
 
-    model_config = {"json_schema_extra": rules(exactly_one_of(*RUNTIMES))}
+    model_config = rules(exactly_one_of(*RUNTIMES))
 
     model: ModelSource = Field(description="The artifact to serve.")
     gate: PromotionGate = Field(default_factory=PromotionGate, description="What must be proven first.")

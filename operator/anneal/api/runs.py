@@ -30,7 +30,7 @@ from anneal.api.model import ApiModel, Digest
 RUN_DIR = "/etc/anneal"
 RUN_FILE = "/etc/anneal/run.json"
 CA_FILE = "/etc/anneal/ca.crt"
-TOKEN_FILE = "/var/run/anneal/token"
+TOKEN_FILE = "/var/run/anneal/token"  # noqa: S105 - a path, not a token
 TERMINATION_FILE = "/dev/termination-log"
 WORKSPACE_DIR = "/workspace"
 CLAIMS_DIR = "/claims"

@@ -41,7 +41,7 @@ class Listing(NamedTuple):
 
 Wanted = Reference | Listing
 #: What was found for each wish: an object or None for a Reference, a tuple of objects for a Listing.
-Found = Mapping[Wanted, Object | None | tuple[Object, ...]]
+Found = Mapping[Wanted, Object | tuple[Object, ...] | None]
 
 
 @dataclass(frozen=True)
