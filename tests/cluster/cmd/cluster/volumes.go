@@ -12,7 +12,6 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
@@ -54,7 +53,7 @@ func serveVolumes(ctx context.Context, kubeconfig, root string) error {
 	}
 	provisioner := &folderProvisioner{root: root}
 	controller.NewProvisionController(
-		klog.FromContext(ctx), client, provisionerName, provisioner, controller.LeaderElection(false),
+		ctx, client, provisionerName, provisioner, controller.LeaderElection(false),
 	).Run(ctx)
 	return nil
 }

@@ -1,0 +1,50 @@
+"""The cgroup below which the kubelet puts all pods of one cluster, in each hierarchy that this machine has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from local_cluster.errors import ClusterError
+from local_cluster.namespaces import wait_until
+
+
+def hierarchies() -> list[Path]:
+    """Mount points of the cgroup v1 hierarchies, or of the one of v2 on a machine without v1."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    first = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup"]
+    return first or [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+
+
+def create(name: str) -> None:
+    """Make the cgroup `name` in every hierarchy: the kubelet wants all of them."""
+    for hierarchy in hierarchies():
+        folder = hierarchy / name
+        folder.mkdir(exist_ok=True)
+        for setting in ("cpuset.cpus", "cpuset.mems"):  # in v1 a new cpuset is empty and would hold no process
+            if hierarchy.joinpath("tasks").exists() and (folder / setting).exists():
+                (folder / setting).write_text((hierarchy / setting).read_text())
+
+
+def remove(name: str) -> None:
+    """Remove the cgroup `name` and those below it, once their processes have ended.
+
+    Raises:
+        ClusterError: processes still run in it.
+    """
+    for hierarchy in hierarchies():
+        top = hierarchy / name
+        wait_until(lambda top=top: _removed(top), 15, f"cgroup {top} still holds processes")
+
+
+def _removed(top: Path) -> bool:
+    try:
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
+    except FileNotFoundError:
+        return False  # one vanished under our hands: look again
+    except OSError as error:
+        if error.errno not in (16, 39):  # EBUSY, ENOTEMPTY: its last processes are still ending
+            raise ClusterError(f"{top} cannot be removed: {error}") from error
+        return False
+    return not top.exists()

@@ -1,0 +1,96 @@
+"""A cluster's network: one cable to the host, one bridge for its pods, all else private to its namespace.
+
+Every cluster uses the same addresses inside; only the cable differs. Its number, the slot, is whichever is free on this
+host, and the kernel hands it out: making the interface fails when another cluster has it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_cluster.errors import ClusterError
+from local_cluster.namespaces import Process, inside, run
+
+POD_RANGE = "10.244.0.0/16"
+BRIDGE = "pods"
+BRIDGE_ADDRESS = "10.244.0.1"
+SERVICE_RANGE = "10.96.0.0/16"
+API_SERVICE_ADDRESS = "10.96.0.1"
+API_PORT = 6443
+_SLOTS = 64
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """The cable of slot N; 198.18.0.0/15 is set aside by RFC 2544 for benchmarks, so no real network uses it."""
+
+    slot: int
+
+    @property
+    def interface(self) -> str:
+        return f"anneal{self.slot}"
+
+    @property
+    def host_address(self) -> str:
+        """The host as the cluster, its pods included, reaches it."""
+        return f"198.18.{self.slot}.1"
+
+    @property
+    def node_address(self) -> str:
+        """The cluster as the host reaches it: API server and node ports."""
+        return f"198.18.{self.slot}.2"
+
+
+def connect(supervisor: Process) -> Uplink:
+    """Lay the cable between the host and the supervisor's network namespace.
+
+    Raises:
+        ClusterError: there is no free slot, or the kernel refuses.
+    """
+    taken = {address["local"] for link in json.loads(run(["ip", "-json", "address"])) for address in link["addr_info"]}
+    for uplink in map(Uplink, range(_SLOTS)):
+        if uplink.host_address in taken:
+            continue
+        made = subprocess.run(
+            ["ip", "link", "add", uplink.interface, "type", "veth", "peer", "name", "uplink", "netns", str(supervisor.pid)],
+            capture_output=True, text=True, check=False,
+        )
+        if made.returncode == 0:
+            _address(supervisor, uplink)
+            return uplink
+        if "File exists" not in made.stderr:
+            raise ClusterError(f"A veth pair cannot be made: {made.stderr.strip()}")
+    raise ClusterError(f"All {_SLOTS} network slots are taken; end a cluster first.")
+
+
+def _address(supervisor: Process, uplink: Uplink) -> None:
+    run(["ip", "address", "add", f"{uplink.host_address}/30", "dev", uplink.interface])
+    run(["ip", "link", "set", uplink.interface, "up"])
+    for words in ("link set lo up", f"address add {uplink.node_address}/30 dev uplink", "link set uplink up"):
+        run(inside(supervisor, "ip", *words.split()))
+
+
+def bridge(supervisor: Process) -> None:
+    """Make the pods' bridge, let it forward, and let pods reach the host by the node's address."""
+    for words in (f"link add {BRIDGE} type bridge", f"address add {BRIDGE_ADDRESS}/16 dev {BRIDGE}", f"link set {BRIDGE} up"):
+        run(inside(supervisor, "ip", *words.split()))
+    # Between two pods of one bridge, Services need the bridge's frames to pass the firewall rules.
+    for switch in ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/bridge/bridge-nf-call-iptables"):
+        run(inside(supervisor, "sh", "-c", f"echo 1 > {switch}"))
+    run(inside(supervisor, "iptables", "-t", "nat", "-A", "POSTROUTING", "-s", POD_RANGE, "-o", "uplink", "-j", "MASQUERADE"))
+
+
+def write_cni(folder: Path) -> None:
+    """Write the configuration by which containerd plugs pods into the bridge."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plugins = [
+        {
+            "type": "bridge", "bridge": BRIDGE, "isGateway": True, "isDefaultGateway": True, "hairpinMode": True,
+            "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": [[{"subnet": POD_RANGE}]]},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ]
+    (folder / "pods.conflist").write_text(json.dumps({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}))
