@@ -5,9 +5,9 @@ Where the numbers come from is told in `verdicts` (the decision) and in the eval
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anneal.api.conditions import Conditions
 from anneal.api.kind import Column, KindInfo
@@ -19,9 +19,7 @@ from anneal.api.model import (
     Sentence,
     Timestamp,
     cel,
-    exactly_one_of,
     immutable_after_start,
-    rules,
 )
 from anneal.api.references import LocalReference, PvcUri
 from anneal.api.workloads import Resources, Scheduling
@@ -48,7 +46,7 @@ class FromCandidate(ApiModel):
 class Baseline(ApiModel):
     """A model that answers the same rows, to compare with."""
 
-    model_config = rules(exactly_one_of("fromCandidate"))
+    ONE_OF = ("fromCandidate",)
 
     name: EntryName = Field(description="Name that gates use for it; not 'candidate'.")
     from_candidate: FromCandidate | None = Field(
@@ -91,7 +89,7 @@ class JsonField(ApiModel):
 class Metric(ApiModel):
     """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
 
-    model_config = rules(exactly_one_of(*METRICS))
+    ONE_OF = METRICS
 
     name: EntryName = Field(description="Name that gates use for it.")
     exact_match: ExactMatch | None = Field(default=None, description=ExactMatch.__doc__)
@@ -127,7 +125,7 @@ class NonInferiority(ApiModel):
 class Gate(ApiModel):
     """One demand on one metric. Exactly one test is set; all gates must pass."""
 
-    model_config = rules(exactly_one_of(*TESTS))
+    ONE_OF = TESTS
 
     metric: EntryName = Field(description="Name of a metric of this object.")
     absolute: Absolute | None = Field(default=None, description=Absolute.__doc__)
@@ -142,7 +140,7 @@ class TritonServing(ApiModel):
 class Serving(ApiModel):
     """The runtime that answers: what is judged is what will be served."""
 
-    model_config = rules(exactly_one_of(*RUNTIMES))
+    ONE_OF = RUNTIMES
 
     triton: TritonServing | None = Field(default=None, description=TritonServing.__doc__)
 
@@ -328,26 +326,47 @@ class EvaluationStatus(ApiModel):
     report_digest: Digest | None = Field(default=None, description="Digest of report.json in there.")
 
 
+UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
+UNKNOWN_BASELINE = "every superiority or nonInferiority gate must name a baseline of spec.baselines"
+RESERVED_NAME = "a baseline cannot be named 'candidate': that is the model under judgement"
+
+
 class Evaluation(ApiModel):
     """Judges an artifact against baselines on held-out rows, with statistics, and says Passed or not."""
 
     spec: EvaluationSpec = Field(description="What is wanted.")
     status: EvaluationStatus | None = Field(default=None, description="What is. Written by the operator.")
 
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        metrics = {m.name for m in self.spec.metrics}
+        baselines = {b.name for b in self.spec.baselines}
+        if len(metrics) < len(self.spec.metrics) or len(baselines) < len(self.spec.baselines):
+            raise ValueError("names of metrics and of baselines must be unique")
+        if any(g.metric not in metrics for g in self.spec.gates):
+            raise ValueError(UNKNOWN_METRIC)
+        compared = {g.superiority.over for g in self.spec.gates if g.superiority}
+        compared |= {g.non_inferiority.to for g in self.spec.gates if g.non_inferiority}
+        if not compared <= baselines:
+            raise ValueError(UNKNOWN_BASELINE)
+        if CANDIDATE in baselines:
+            raise ValueError(RESERVED_NAME)
+        return self
+
 
 _KNOWN_METRIC = cel(
     "self.spec.gates.all(g, self.spec.metrics.exists(m, m.name == g.metric))",
-    "every gate must name a metric of spec.metrics",
+    UNKNOWN_METRIC,
 )
 _KNOWN_BASELINE = cel(
     "self.spec.gates.all(g, (!has(g.superiority) || (has(self.spec.baselines) &&"
     " self.spec.baselines.exists(b, b.name == g.superiority.over))) && (!has(g.nonInferiority) ||"
     " (has(self.spec.baselines) && self.spec.baselines.exists(b, b.name == g.nonInferiority.to))))",
-    "every superiority or nonInferiority gate must name a baseline of spec.baselines",
+    UNKNOWN_BASELINE,
 )
 _RESERVED_NAME = cel(
     f"!has(self.spec.baselines) || self.spec.baselines.all(b, b.name != '{CANDIDATE}')",
-    "a baseline cannot be named 'candidate': that is the model under judgement",
+    RESERVED_NAME,
 )
 
 KIND = KindInfo(

@@ -15,9 +15,7 @@ from anneal.api.model import (
     Quantity,
     Sentence,
     Timestamp,
-    exactly_one_of,
     immutable_after_start,
-    rules,
 )
 from anneal.api.references import PvcUri, SourceUri
 from anneal.api.workloads import Resources, Scheduling
@@ -204,7 +202,7 @@ class Output(ApiModel):
 class FineTuneJobSpec(ApiModel):
     """What to train, on what, how, and where to put it. Exactly one method is set."""
 
-    model_config = rules(exactly_one_of(*METHODS))
+    ONE_OF = METHODS
 
     model: BaseModelSource = Field(description="The base model.")
     dataset: Dataset = Field(description="The examples.")

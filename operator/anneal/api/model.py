@@ -6,10 +6,21 @@ do not know: an object written by a newer operator must still be readable by an 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class ApiModel(BaseModel):
@@ -19,9 +30,27 @@ class ApiModel(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_enum_values=True
     )
 
+    #: Optional members of which exactly one is set: the variants of a one-of, by their camelCase names. Enforced here
+    #: and, as a CEL rule, by the API server. A further variant is a further member and a further name.
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
     def to_json(self) -> dict[str, Any]:
         """The object as the API server would store it: camelCase, absent instead of null."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        aliases = {field.alias or name: name for name, field in type(self).model_fields.items()}
+        if self.ONE_OF and sum(getattr(self, aliases[m]) is not None for m in self.ONE_OF) != 1:
+            raise ValueError(f"exactly one of {', '.join(self.ONE_OF)} must be set")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if cls.ONE_OF:
+            schema["x-kubernetes-validations"] = [_exactly_one_of(*cls.ONE_OF)]
+        return schema
 
 
 def cel(rule: str, message: str) -> dict[str, str]:
@@ -29,13 +58,7 @@ def cel(rule: str, message: str) -> dict[str, str]:
     return {"rule": rule, "message": message}
 
 
-def rules(*entries: dict[str, str]) -> ConfigDict:
-    """The `model_config` that carries CEL rules on a model; the generator keeps them where the model stands."""
-    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(e) for e in entries]})
-
-
-def exactly_one_of(*members: str) -> dict[str, str]:
-    """CEL: exactly one of the optional `members` is set. With one member it simply demands it."""
+def _exactly_one_of(*members: str) -> dict[str, str]:
     count = " + ".join(f"(has(self.{m}) ? 1 : 0)" for m in members)
     return cel(f"({count}) == 1", f"exactly one of {', '.join(members)} must be set")
 
@@ -57,10 +80,33 @@ def immutable_after_start(*fields: str) -> list[dict[str, str]]:
 #: `replicas`, read by `kubectl scale`) is defaulted on the server: anything else would rewrite the user's object.
 SERVER_DEFAULT: dict[str, JsonValue] = {"x-anneal-server-default": True}
 
+
+def _matching(pattern: str, max_length: int, message: str) -> Any:
+    """A string that matches `pattern`, refused with `message` by pydantic and (through CEL) by the API server."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(message)
+        return value
+
+    rule = cel(f"self.matches('^{pattern}$')".replace("\\", "\\\\"), message)
+    return Annotated[
+        str,
+        AfterValidator(check),
+        Field(max_length=max_length, json_schema_extra={"x-kubernetes-validations": [dict(rule)]}),
+    ]
+
+
 #: A decimal number as a string, since floats are not portable in Kubernetes objects. "2e-4", "0.05", "1".
-Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?([eE]-?[0-9]{1,2})?$", max_length=32)]
+Decimal = _matching(
+    r"[0-9]{1,12}(\.[0-9]{1,12})?([eE]-?[0-9]{1,2})?",
+    32,
+    'must be a decimal number in quotes, such as "2e-4" or "0.05"',
+)
 #: A Kubernetes quantity: "2", "500m", "6Gi".
-Quantity = Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)]
+Quantity = _matching(
+    r"[0-9]{1,15}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", 32, 'must be a quantity, such as "2", "500m" or "6Gi"'
+)
 #: The name of another object in the same namespace.
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 #: The name of a metric, a baseline or another entry of a list in the same object.

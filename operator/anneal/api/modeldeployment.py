@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anneal.api.conditions import Conditions
 from anneal.api.kind import Column, KindInfo, Scale
@@ -16,8 +16,6 @@ from anneal.api.model import (
     Sentence,
     Timestamp,
     cel,
-    exactly_one_of,
-    rules,
 )
 from anneal.api.references import LocalReference, PvcUri
 from anneal.api.workloads import LabelKey, LabelValue, Resources, Scheduling
@@ -38,7 +36,7 @@ class LabelSelector(ApiModel):
 class ModelSource(ApiModel):
     """The artifact to serve. Exactly one member is set."""
 
-    model_config = rules(exactly_one_of("fineTuneJobRef", "selector"))
+    ONE_OF = ("fineTuneJobRef", "selector")
 
     fine_tune_job_ref: LocalReference | None = Field(default=None, description="FineTuneJob whose artifact is served.")
     selector: LabelSelector | None = Field(
@@ -78,7 +76,7 @@ class Triton(ApiModel):
 class ModelDeploymentSpec(ApiModel):
     """What to serve, on what proof, with what. Exactly one runtime is set."""
 
-    model_config = rules(exactly_one_of(*RUNTIMES))
+    ONE_OF = RUNTIMES
 
     model: ModelSource = Field(description="The artifact to serve.")
     gate: PromotionGate = Field(default_factory=PromotionGate, description="What must be proven first.")
@@ -154,11 +152,22 @@ class ModelDeploymentStatus(ApiModel):
     )
 
 
+ONE_EVALUATION_OR_MANY_JOBS = (
+    "spec.gate.evaluationRef names one Evaluation and spec.model.selector follows many jobs; set only one"
+)
+
+
 class ModelDeployment(ApiModel):
     """Serves an artifact that an Evaluation passed, and rolls over to the next without a failed request."""
 
     spec: ModelDeploymentSpec = Field(description="What is wanted.")
     status: ModelDeploymentStatus | None = Field(default=None, description="What is. Written by the operator.")
+
+    @model_validator(mode="after")
+    def _one_evaluation_or_many_jobs(self) -> Self:
+        if self.spec.model.selector is not None and self.spec.gate.evaluation_ref is not None:
+            raise ValueError(ONE_EVALUATION_OR_MANY_JOBS)
+        return self
 
 
 KIND = KindInfo(
@@ -170,7 +179,7 @@ KIND = KindInfo(
     rules=(
         cel(
             "!(has(self.spec.model.selector) && has(self.spec.gate) && has(self.spec.gate.evaluationRef))",
-            "spec.gate.evaluationRef names one Evaluation and spec.model.selector follows many jobs; set only one",
+            ONE_EVALUATION_OR_MANY_JOBS,
         ),
     ),
     columns=(

@@ -1,0 +1,4 @@
+{{- define "anneal.labels" -}}
+app.kubernetes.io/name: anneal
+app.kubernetes.io/part-of: anneal
+{{- end }}
