@@ -1,0 +1,57 @@
+"""The Job that runs one step: what is retried, what is not, and how a Job that exists is asked for again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from anneal.api.runs import EXIT_PREEMPTED, EXIT_USER_MISTAKE
+from anneal.kinds.children import metadata
+from anneal.kinds.contract import Object, Seen
+
+#: First match wins. A user's mistake fails again whatever is tried; a pod that was made to leave did nothing wrong.
+POD_FAILURE_POLICY = {
+    "rules": [
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_USER_MISTAKE]}},
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [EXIT_PREEMPTED]}},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+}
+
+
+def job(seen: Seen, name: str, role: str, template: Mapping[str, Any], backoff_limit: int) -> Object:
+    """A Job of one pod. What `template` says counts only while there is no such Job: see `keeping_template`."""
+    return keeping_template(
+        seen.one("Job", name),
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": metadata(seen, name, role),
+            "spec": {
+                "suspend": False,
+                "parallelism": 1,
+                "completions": 1,
+                "backoffLimit": backoff_limit,
+                "podReplacementPolicy": "Failed",
+                "podFailurePolicy": POD_FAILURE_POLICY,
+                "template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}},
+            },
+        },
+    )
+
+
+def suspended(wanted: Object) -> Object:
+    """The same Job, asked to give its pods back."""
+    return {**wanted, "spec": {**wanted["spec"], "suspend": True}}
+
+
+def keeping_template(live: Object | None, wanted: Object) -> Object:
+    """`wanted`, with everything that a Job cannot change taken from the live one, if there is one.
+
+    A pod template is immutable. What it would be today (after an upgrade of the operator, with another leader) must
+    not matter to a Job that was made yesterday: server-side apply would be refused forever.
+    """
+    if live is None:
+        return wanted
+    kept = {f: live["spec"][f] for f in ("template", "podFailurePolicy") if f in live["spec"]}
+    return {**wanted, "spec": {**wanted["spec"], **kept}}
