@@ -192,13 +192,19 @@ class MemoryApi:
         stored = self._objects.get(ident)
         if stored is None:
             return
-        if stored.obj["metadata"].get("finalizers"):
-            self.annotate(ident, deletionTimestamp=self.clock.text())
+        if stored.obj["metadata"].get("finalizers") or ident.kind in GRACEFUL:
+            if "deletionTimestamp" not in stored.obj["metadata"]:
+                self.annotate(ident, deletionTimestamp=self.clock.text())
             return
+        self.forget(ident)
+
+    def forget(self, ident: Id) -> None:
+        """The object is gone: its last finalizer is, or its containers have ended."""
+        gone = self._objects[ident].obj
         self._remember()
         del self._objects[ident]
         self._version += 1
-        self._emit("DELETED", stored.obj)
+        self._emit("DELETED", gone)
 
     def peek(self, kind: str, name: str, namespace: str = "team") -> Object | None:
         """The object as it is now, however stale reads are."""
@@ -209,8 +215,13 @@ class MemoryApi:
         """All objects (of these kinds) as they are now."""
         return [s.obj for i, s in sorted(self._objects.items()) if not kinds or i.kind in kinds]
 
+    @property
+    def version(self) -> int:
+        """Changes so far."""
+        return self._version
+
     def fork(self, clock: Clock) -> MemoryApi:
-        """A second API server in the same state, with no subscribers and no hooks. Objects are shared, never changed."""
+        """A second API server in the same state, without subscribers and hooks."""
         twin = MemoryApi(clock, set(self.namespaces), dict(self.tokens))
         twin.created = self.created.copy()
         twin._objects = dict(self._objects)
