@@ -180,6 +180,7 @@ class FitData(ApiModel):
 
     training: TrainingStatus = Field(description="Training so far.")
     checkpoint_step: int = Field(ge=0, description="Step of the newest complete checkpoint.")
+    resumes: int = Field(default=0, ge=0, description="Times that training was interrupted and went on so far.")
 
 
 class PublishData(ApiModel):
@@ -234,6 +235,7 @@ class ProgressReport(ApiModel):
     loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
     tokens_per_second: int | None = Field(default=None, ge=0, description="Throughput, in tokens/s.")
     checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
+    resumes: int = Field(default=0, ge=0, description="Times that training was interrupted and went on so far.")
 
 
 def parse_run(document: str | bytes) -> Run:
