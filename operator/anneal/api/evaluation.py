@@ -343,14 +343,14 @@ class Evaluation(ApiModel):
         baselines = {b.name for b in self.spec.baselines}
         if len(metrics) < len(self.spec.metrics) or len(baselines) < len(self.spec.baselines):
             raise ValueError("names of metrics and of baselines must be unique")
+        if CANDIDATE in baselines:
+            raise ValueError(RESERVED_NAME)
         if any(g.metric not in metrics for g in self.spec.gates):
             raise ValueError(UNKNOWN_METRIC)
         compared = {g.superiority.over for g in self.spec.gates if g.superiority}
         compared |= {g.non_inferiority.to for g in self.spec.gates if g.non_inferiority}
         if not compared <= baselines:
             raise ValueError(UNKNOWN_BASELINE)
-        if CANDIDATE in baselines:
-            raise ValueError(RESERVED_NAME)
         return self
 
 

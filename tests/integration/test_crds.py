@@ -1,0 +1,207 @@
+"""The CRDs on a real API server: samples are accepted, every CEL rule refuses with its sentence, pydantic agrees."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from anneal.api import GROUP, VERSION
+from anneal.api.crd import crd
+from anneal.api.kind import KindInfo
+from anneal.api.kinds import BY_NAME, KINDS
+from hypothesis import HealthCheck, given, settings
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from pydantic import ValidationError
+
+from tests.conftest import REPOSITORY, KubernetesUnderTest
+from tests.support.schema_values import values
+
+pytestmark = pytest.mark.integration
+NAMESPACE = "crds"
+
+
+class Server:
+    """Creates by dry run and says what the API server thinks."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        self.objects = client.CustomObjectsApi(config.new_client_from_config(kubeconfig))
+
+    def refusal(self, kind: KindInfo, obj: dict[str, Any]) -> str | None:
+        """The server's sentence, or None when it accepts."""
+        try:
+            self.objects.create_namespaced_custom_object(
+                GROUP, VERSION, NAMESPACE, kind.plural, obj, dry_run="All", field_validation="Strict"
+            )
+        except ApiException as error:
+            assert error.status in (400, 422), error
+            return str(json.loads(error.body)["message"])
+        return None
+
+
+@pytest.fixture(scope="module")
+def server(control_plane: KubernetesUnderTest) -> Iterator[Server]:
+    control_plane.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=anneal")
+    control_plane.kubectl("create", "namespace", NAMESPACE)
+    yield Server(str(control_plane.kubeconfig))
+    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def samples() -> dict[str, dict[str, Any]]:
+    """The sample of each kind."""
+    documents = [
+        yaml.safe_load(path.read_text())
+        for path in sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
+        if path.name != "kustomization.yaml"
+    ]
+    return {d["kind"]: d for d in documents}
+
+
+def changed(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `obj` with the field at `path` set, or taken away when value is None."""
+    result = copy.deepcopy(obj)
+    *parents, last = path.split(".")
+    place = result
+    for name in parents:
+        place = place[int(name)] if name.isdigit() else place.setdefault(name, {})
+    if value is None:
+        place.pop(last, None)
+    else:
+        place[last] = value
+    return result
+
+
+@pytest.mark.parametrize("kind", [k.kind for k in KINDS])
+def test_sample_is_accepted(server: Server, kind: str) -> None:
+    assert server.refusal(BY_NAME[kind], samples()[kind]) is None
+    BY_NAME[kind].model.model_validate(samples()[kind])
+
+
+REFUSED: list[tuple[str, str, Any, str]] = [
+    ("FineTuneJob", "spec.lora", None, "exactly one of lora must be set"),
+    ("FineTuneJob", "spec.training.learningRate", "abc", "must be a decimal number in quotes"),
+    ("FineTuneJob", "spec.resources.memory", "6 GB", "must be a quantity"),
+    ("Evaluation", "spec.baselines.0.fromCandidate", None, "exactly one of fromCandidate must be set"),
+    (
+        "Evaluation",
+        "spec.metrics.0.f1",
+        {},
+        "exactly one of exactMatch, normalizedMatch, f1, regex, jsonField must be set",
+    ),
+    ("Evaluation", "spec.gates.0.absolute", None, "exactly one of absolute, superiority, nonInferiority must be set"),
+    ("Evaluation", "spec.serving", {}, "exactly one of triton must be set"),
+    ("Evaluation", "spec.gates.0.metric", "nope", "every gate must name a metric of spec.metrics"),
+    ("Evaluation", "spec.gates.1.superiority.over", "nope", "must name a baseline of spec.baselines"),
+    ("Evaluation", "spec.baselines.0.name", "candidate", "a baseline cannot be named 'candidate'"),
+    ("ModelDeployment", "spec.triton", None, "exactly one of triton must be set"),
+    ("ModelDeployment", "spec.model", {}, "exactly one of fineTuneJobRef, selector must be set"),
+    ("ModelDeployment", "spec.model", {"selector": {"matchLabels": {"a": "b"}}}, "set only one"),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "value", "sentence"), REFUSED, ids=lambda v: str(v)[:40])
+def test_rule_refuses_with_its_sentence(server: Server, kind: str, path: str, value: Any, sentence: str) -> None:
+    obj = changed(samples()[kind], path, value)
+    assert sentence in (server.refusal(BY_NAME[kind], obj) or "accepted")
+    with pytest.raises(ValidationError, match=sentence[:20]):
+        BY_NAME[kind].model.model_validate(obj)
+
+
+def test_every_rule_is_exercised() -> None:
+    """No rule without a refusal above (rules that need an older object are exercised below)."""
+    messages = {r["message"] for kind in KINDS for r in rules_of(crd(kind)["spec"]["versions"][0]["schema"])}
+    unseen = {m for m in messages if not any(s in m for _, _, _, s in REFUSED) and "cannot be changed" not in m}
+    assert not unseen
+
+
+def rules_of(node: Any) -> Iterator[dict[str, str]]:
+    """Every CEL rule below a schema node."""
+    if isinstance(node, dict):
+        yield from node.get("x-kubernetes-validations", ())
+        for child in node.values():
+            yield from rules_of(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from rules_of(child)
+
+
+CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
+    "FineTuneJob": {
+        "model": ("spec.model.uri", "pvc://hub/other"),
+        "dataset": ("spec.dataset.split.seed", 7),
+        "lora": ("spec.lora.rank", 4),
+        "training": ("spec.training.epochs", 5),
+        "resources": ("spec.resources.memory", "9Gi"),
+        "scheduling": ("spec.scheduling.priorityClassName", "high"),
+        "workspace": ("spec.workspace.size", "3Gi"),
+        "output": ("spec.output.uri", "pvc://models/other"),
+    },
+    "Evaluation": {
+        "candidate": ("spec.candidate.fineTuneJobRef.name", "other"),
+        "baselines": ("spec.baselines", [{"name": "base", "fromCandidate": {}}, {"name": "b", "fromCandidate": {}}]),
+        "serving": ("spec.serving", None),
+        "generation": ("spec.generation.maxTokens", 5),
+        "metrics": ("spec.metrics", [{"name": "accuracy", "f1": {}}]),
+        "gates": ("spec.gates", [{"metric": "accuracy", "absolute": {"minLowerBound": "0.1"}}]),
+        "statistics": ("spec.statistics.seed", 4),
+        "policy": ("spec.policy.maxErrorRate", "0.5"),
+        "resources": ("spec.resources.cpu", "2"),
+        "scheduling": ("spec.scheduling.priorityClassName", "high"),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "Evaluation"])
+def test_spec_is_frozen_after_the_start_and_not_before(
+    server: Server, control_plane: KubernetesUnderTest, kind: str
+) -> None:
+    frozen = {
+        r["message"].split()[0].removeprefix("spec.")
+        for r in BY_NAME[kind].rules
+        if "cannot be changed" in r["message"]
+    }
+    assert frozen == set(CHANGES[kind])
+    sample = samples()[kind]
+    for started in (False, True):
+        name = f"frozen-{str(started).lower()}"
+        obj = changed(sample, "metadata.name", name)
+        control_plane.kubectl("-n", NAMESPACE, "create", "-f", "-", stdin=json.dumps(obj))
+        if started:
+            patch = '{"status":{"startTime":"2026-01-01T00:00:00Z"}}'
+            control_plane.kubectl(
+                "-n", NAMESPACE, "patch", kind, name, "--subresource=status", "--type=merge", "-p", patch
+            )
+        for field, (path, value) in CHANGES[kind].items():
+            new = json.dumps(changed(obj, path, value))
+            done = control_plane.try_kubectl("-n", NAMESPACE, "replace", "--dry-run=server", "-f", "-", stdin=new)
+            assert (done.returncode != 0) is started, (field, done.stderr)
+            assert not started or f"spec.{field} cannot be changed once the object has started" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[k.kind for k in KINDS])
+def test_pydantic_and_the_server_agree(server: Server, kind: KindInfo) -> None:
+    """Whatever the schema can draw, good or nearly good: both accept it or both refuse it."""
+    spec = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    tally = {True: 0, False: 0}
+
+    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(values(spec))
+    def agree(drawn: dict[str, Any]) -> None:
+        obj = {"apiVersion": f"{GROUP}/{VERSION}", "kind": kind.kind, "metadata": {"name": "drawn"}, "spec": drawn}
+        refusal = server.refusal(kind, obj)
+        try:
+            kind.model.model_validate(obj)
+        except ValidationError as error:
+            assert refusal is not None, f"only pydantic refuses: {error}\n{drawn}"
+        else:
+            assert refusal is None, f"only the server refuses: {refusal}\n{drawn}"
+        tally[refusal is None] += 1
+
+    agree()
+    assert tally[True] > 10, tally
+    assert tally[False] > 10, tally
