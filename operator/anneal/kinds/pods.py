@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from anneal.api.runs import EXIT_PREEMPTED, RunResult, parse_result
+from anneal.api.runs import EXIT_PREEMPTED, EXIT_USER_MISTAKE, RunResult, parse_result
 from anneal.kinds.contract import Object
 from anneal.kinds.times import seconds_since
 
@@ -49,6 +49,19 @@ class Failure:
     reason: str
     message: str
     result: RunResult | None = None
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A container whose last end was a failure; the kubelet may have started it again since."""
+
+    container: str
+    restarts: int
+    """How often it was started again."""
+    retryable: bool
+    """False when it said itself that the same input fails again."""
+    message: str
+    """Where, how it ended, and its own last words."""
 
 
 _WAITING = {
@@ -130,6 +143,25 @@ def failure(pod: Object, memory_advice: str) -> Failure:
             return told
         unreadable = unreadable or told
     return unreadable or _unexplained(pod)
+
+
+def crashes(pod: Object, memory_advice: str) -> tuple[Crash, ...]:
+    """Containers of a pod that should go on running and did not, sidecars among them, those of the pod itself first.
+
+    For pods of a Deployment, and for sidecars while their pod runs. `memory_advice` as in `failure`.
+    """
+    found = []
+    for status in _container_statuses(pod):
+        last = _terminated(status) or {}
+        if last.get("exitCode", 0) == 0:
+            continue
+        name = str(status["name"])
+        ended = f"container {name} of pod {name_of(pod)} ended with {_exit(last)}: {_last_words(last)}"
+        out_of_memory = last.get("reason") == "OOMKilled"
+        message = _out_of_memory(pod, name, memory_advice) if out_of_memory else ended
+        restarts = int(status.get("restartCount") or 0)
+        found.append(Crash(name, restarts, last["exitCode"] != EXIT_USER_MISTAKE, message))
+    return tuple(found)
 
 
 def _told(pod: Object, container: str, terminated: Object) -> Failure:
