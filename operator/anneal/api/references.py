@@ -18,7 +18,7 @@ from anneal.api.model import ApiModel, ObjectName
 _CLAIM = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _PATH = r"(/[A-Za-z0-9._@=+-]+)*"
 PVC_PATTERN = rf"^pvc://{_CLAIM}{_PATH}/?$"
-SOURCE_PATTERN = rf"^(pvc://{_CLAIM}{_PATH}/?|https://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?/[^\s]*)$"
+SOURCE_PATTERN = rf"^(pvc://{_CLAIM}{_PATH}/?|https://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?/[!-~]*)$"
 
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]
 SourceUri = Annotated[str, Field(pattern=SOURCE_PATTERN, max_length=2048)]
