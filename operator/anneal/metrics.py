@@ -1,0 +1,59 @@
+"""What the operator tells Prometheus of itself."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from anneal.kinds.contract import Key
+from anneal.reconcile.queue import Queue
+from anneal.reconcile.reconciler import Outcome
+
+_WRITES = frozenset({"apply", "create", "delete"})
+
+
+class Metrics:
+    """All metrics of one process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._passes = Counter(
+            "anneal_reconcile_total", "Passes over an object, by how they ended.", ["kind", "result"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._seconds = Histogram("anneal_reconcile_seconds", "Duration of a pass.", ["kind"], registry=self._registry)
+        self._requests = Counter(
+            "anneal_api_requests_total", "Requests to the API server.", ["verb", "kind", "code"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._writes = Counter(
+            "anneal_writes_total", "Requests that write, by kind of object.", ["verb", "kind"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._depth = Gauge("anneal_queue_depth", "Objects that wait for a worker.", registry=self._registry)
+        self._age = Gauge(
+            "anneal_queue_oldest_seconds", "How long the object that waits longest has waited.",
+            registry=self._registry,
+        )  # fmt: skip
+        self._leader = Gauge("anneal_leader", "1 in the process that holds the lease.", registry=self._registry)
+
+    def passed(self, key: Key, outcome: Outcome, seconds: float) -> None:
+        """Count a pass."""
+        self._passes.labels(key.kind, outcome.result).inc()
+        self._seconds.labels(key.kind).observe(seconds)
+
+    def requested(self, verb: str, kind: str, code: int) -> None:
+        """Count a request."""
+        self._requests.labels(verb, kind, str(code)).inc()
+        if verb in _WRITES:
+            self._writes.labels(verb, kind).inc()
+
+    def leads(self, queue: Queue) -> None:
+        """Note that this process leads, and works on this queue."""
+        self._leader.set(1)
+        self._depth.set_function(lambda: len(queue))
+        self._age.set_function(queue.oldest_age)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
