@@ -160,6 +160,7 @@ class MemoryApi:
         await self.turn()
         kind = obj["kind"]
         if kind == "TokenReview":
+            self._request("create", Id(kind, "", ""), None)
             return self._review(obj)
         meta = obj["metadata"]
         name = meta.get("name") or f"{meta['generateName']}{self._uids:05d}"
@@ -255,6 +256,9 @@ class MemoryApi:
                 raise ConflictError(f'Operation cannot be fulfilled on "{ident.name}": uid mismatch: it is gone')
             return self._create(ident, wanted, manager)
         live = stored.obj
+        version = wanted["metadata"].get("resourceVersion")
+        if version not in (None, live["metadata"]["resourceVersion"]):
+            raise ConflictError(f'Operation cannot be fulfilled on "{ident.name}": the object has been modified')
         if uid is not None and uid != live["metadata"]["uid"]:
             raise ConflictError(f'Operation cannot be fulfilled on "{ident.name}": uid mismatch')
         said = _said(wanted, subresource)
