@@ -1,0 +1,92 @@
+"""The objects that a FineTuneJob asks for: a workspace for all its steps, and a ConfigMap and a Job for each.
+
+Names are functions of the object's name and uid, so every pass asks for the same ones.
+"""
+
+from __future__ import annotations
+
+from anneal.api.runs import WORKSPACE_DIR
+from anneal.kinds.children import (
+    child_name,
+    claim_volumes,
+    container,
+    metadata,
+    pod_template,
+    resource_requirements,
+    run_config_map,
+    token_volume,
+)
+from anneal.kinds.contract import Delete, Object, Seen
+from anneal.kinds.finetunejob.context import Context
+from anneal.kinds.finetunejob.steps import FIT, Step
+from anneal.kinds.jobs import job
+
+#: Kinds of the children, in the order in which they are deleted; pods go with their Jobs.
+OWNED = (("batch/v1", "Job"), ("v1", "ConfigMap"), ("v1", "PersistentVolumeClaim"))
+
+
+def step_name(seen: Seen, step: Step) -> str:
+    """Name of the Job and of the ConfigMap of a step."""
+    return child_name(seen.name, step.role, seen.uid)
+
+
+def workspace_name(seen: Seen) -> str:
+    return child_name(seen.name, "workspace", seen.uid)
+
+
+def of_step(ctx: Context, step: Step) -> tuple[Object, ...]:
+    """All that a step needs, what is needed first first."""
+    config_map = run_config_map(ctx.seen, step_name(ctx.seen, step), step.role, step.run(ctx))
+    return (*workspace(ctx), config_map, step_job(ctx, step))
+
+
+def workspace(ctx: Context) -> tuple[Object, ...]:
+    """The claim for data and checkpoints, until it exists: after that it may be grown, which must not be undone."""
+    name = workspace_name(ctx.seen)
+    if ctx.seen.one("PersistentVolumeClaim", name) is not None:
+        return ()
+    wanted = ctx.spec.workspace
+    spec = {"accessModes": [wanted.access_mode], "resources": {"requests": {"storage": wanted.size}}}
+    if wanted.storage_class_name is not None:
+        spec["storageClassName"] = wanted.storage_class_name
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(ctx.seen, name, "workspace"),
+        "spec": spec,
+    }
+    return (claim,)
+
+
+def step_job(ctx: Context, step: Step) -> Object:
+    """The Job of a step. Everything that may change while it runs is in its ConfigMap."""
+    seen, spec, name = ctx.seen, ctx.spec, step_name(ctx.seen, step)
+    claims, claim_mounts = claim_volumes((c for _, c in step.claims(spec)), writable=step.written(spec))
+    token, token_mounts = token_volume(seen) if step is FIT else ([], [])
+    trainer = container(
+        seen,
+        name="trainer",
+        image=seen.facts.images.trainer,
+        requirements=resource_requirements(step.resources(spec)),
+        mounts=[{"name": "workspace", "mountPath": WORKSPACE_DIR}, *claim_mounts, *token_mounts],
+        command=["python", "-m", "anneal_trainer"],
+    )
+    template = pod_template(
+        seen,
+        step.role,
+        config_map=name,
+        containers=[trainer],
+        volumes=[
+            {"name": "workspace", "persistentVolumeClaim": {"claimName": workspace_name(seen)}},
+            *claims,
+            *token,
+        ],
+        scheduling=spec.scheduling,
+        terminationGracePeriodSeconds=step.grace_seconds,
+    )
+    return job(seen, name, step.role, template, spec.backoff_limit)
+
+
+def delete(child: Object) -> Delete:
+    meta = child["metadata"]
+    return Delete(child["apiVersion"], child["kind"], meta["name"], meta["uid"])

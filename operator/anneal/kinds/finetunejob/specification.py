@@ -1,0 +1,73 @@
+"""What is wrong with a FineTuneJob that its user must put right, in one sentence.
+
+The API server refuses most mistakes by schema and CEL, so that `--dry-run=server` shows them. What it cannot see is
+checked here: numbers that are written as text, and paths that would leave their claim.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+from pydantic import ValidationError
+
+from anneal.api.finetunejob import FineTuneJob, FineTuneJobSpec
+from anneal.api.references import parse
+from anneal.kinds.contract import Object
+
+ADVICE = "correct it and apply the object again"
+
+
+def problem(obj: Object) -> str | None:
+    """The first thing that is wrong with the object, with its field and what to do; None when it can be worked on."""
+    try:
+        job = FineTuneJob.model_validate(obj)
+    except ValidationError as error:
+        return f"{_first(error)}; {ADVICE}"
+    found = next(_problems(job.spec), None)
+    return f"{found}; {ADVICE}" if found else None
+
+
+def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
+    training = spec.training
+    if not 0 < Decimal(training.learning_rate) <= 1:
+        yield (
+            f"spec.training.learningRate is '{training.learning_rate}': it must be more than 0 and at most 1,"
+            ' such as "2e-4"'
+        )
+    if not Decimal(training.max_grad_norm) > 0:
+        yield f"spec.training.maxGradNorm is '{training.max_grad_norm}': it must be more than 0, such as \"1.0\""
+    if not Decimal(training.weight_decay) <= 1:
+        yield f"spec.training.weightDecay is '{training.weight_decay}': it must be from 0 to 1, such as \"0.01\""
+    if training.epochs is not None and training.max_steps is not None:
+        yield "spec.training has both epochs and maxSteps, which contradict each other: set only one of them"
+    if spec.lora is not None and not Decimal(spec.lora.dropout) < 1:
+        yield f"spec.lora.dropout is '{spec.lora.dropout}': it must be at least 0 and less than 1, such as \"0.05\""
+    for field, quantity in (
+        ("spec.resources.cpu", spec.resources.cpu),
+        ("spec.resources.memory", spec.resources.memory),
+        ("spec.workspace.size", spec.workspace.size),
+    ):
+        if quantity is not None and re.fullmatch(r"[0.]+\D*", quantity):
+            yield f"{field} is '{quantity}': it must be more than 0"
+    for field, uri in uris(spec):
+        try:
+            parse(uri)
+        except ValueError as error:
+            yield f"{field}: {error}"
+
+
+def uris(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
+    """(field, URI) of every location that the spec names."""
+    sources = ((f"spec.dataset.sources[{i}].uri", s.uri) for i, s in enumerate(spec.dataset.sources))
+    return ("spec.model.uri", spec.model.uri), *sources, ("spec.output.uri", spec.output.uri)
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors(include_url=False)
+    first = found[0]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    given = f" is {str(first['input'])[:64]!r}" if isinstance(first["input"], str | int | float) else ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}{more}"

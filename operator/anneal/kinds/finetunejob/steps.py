@@ -1,0 +1,251 @@
+"""The three steps of a FineTuneJob: what each tells its pod, and what it takes from the pod's result into status.
+
+A step is a row. The rules in `plan.py` know no step by name: they work on the first whose result is not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from anneal.api.finetunejob import (
+    Artifact,
+    FineTuneJobSpec,
+    FineTuneJobStatus,
+    Progress,
+    Usage,
+)
+from anneal.api.model import ApiModel
+from anneal.api.references import PvcLocation, parse
+from anneal.api.runs import FitRun, PrepareRun, PublishRun, Reporting, Run, RunResult, SourceInput
+from anneal.api.workloads import Resources
+from anneal.kinds.children import claim_path, identity
+from anneal.kinds.conditions import Mark, no, yes
+from anneal.kinds.finetunejob.context import Context, mounted
+from anneal.kinds.finetunejob.progress import checkpointed, interrupted
+from anneal.kinds.finetunejob.reasons import Reason
+from anneal.kinds.finetunejob.specification import uris
+
+Part = TypeVar("Part", bound=ApiModel)
+
+#: Preparing and publishing read and copy files and load a tokenizer, never the model's weights.
+LIGHT = Resources(cpu="100m", memory="2Gi")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One Job of the chain."""
+
+    role: Literal["prepare", "fit", "publish"]
+    phase: str
+    """status.phase while it runs."""
+    condition: str
+    """The condition that tells of it."""
+    doing: Reason
+    what: str
+    """What it does, for people: "preparing the data"."""
+    is_recorded: Callable[[FineTuneJobStatus], bool]
+    """Whether its result is in status."""
+    summary: Callable[[FineTuneJobStatus], Mark]
+    """Its condition once it is recorded."""
+    run: Callable[[Context], Run]
+    """What its pod is told."""
+    record: Callable[[Context, RunResult], FineTuneJobStatus]
+    """Status with its result in it. Raises ValueError, in a sentence, when the result has no data or wrong data."""
+    resources: Callable[[FineTuneJobSpec], Resources]
+    memory_advice: str
+    reads: tuple[str, ...]
+    """Prefixes of the fields whose claims it reads."""
+    writes: tuple[str, ...] = ()
+    grace_seconds: int = 30
+    """How long its pod may take to save its state after SIGTERM."""
+
+    def claims(self, spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
+        """(field, claim) of each claim that its pod mounts."""
+        return tuple((f, c) for f, c in claims(spec) if f.startswith(self.reads + self.writes))
+
+    def written(self, spec: FineTuneJobSpec) -> tuple[str, ...]:
+        """The claims that its pod writes to."""
+        return tuple(c for f, c in claims(spec) if self.writes and f.startswith(self.writes))
+
+
+def claims(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
+    """(field, claim) of every claim that the spec names."""
+    locations = ((field, parse(uri)) for field, uri in uris(spec))
+    return tuple((field, location.claim) for field, location in locations if isinstance(location, PvcLocation))
+
+
+def prepare_run(ctx: Context) -> PrepareRun:
+    spec = ctx.spec
+    return PrepareRun(
+        object=identity(ctx.seen),
+        model=mounted(spec.model.uri),
+        sources=[_source(s.uri, s.format) for s in spec.dataset.sources],
+        expect=spec.dataset.expect,
+        split=spec.dataset.split,
+        system_prompt=spec.dataset.system_prompt,
+        max_length=spec.training.max_length,
+    )
+
+
+def fit_run(ctx: Context) -> FitRun:
+    spec, status, reports = ctx.spec, ctx.status, ctx.seen.facts.reports
+    return FitRun(
+        object=identity(ctx.seen),
+        model=mounted(spec.model.uri),
+        base_digest=_needed(status.model, "model").digest,
+        train_digest=_needed(status.dataset, "dataset").digest,
+        lora=_needed(spec.lora, "lora"),
+        training=spec.training,
+        reporting=Reporting(url=reports.url) if reports is not None else None,
+    )
+
+
+def publish_run(ctx: Context) -> PublishRun:
+    spec, status = ctx.spec, ctx.status
+    base, data = _needed(status.model, "model"), _needed(status.dataset, "dataset")
+    return PublishRun(
+        object=identity(ctx.seen),
+        model=mounted(spec.model.uri),
+        base_digest=base.digest,
+        chat_template_hash=base.chat_template_hash,
+        test_digest=data.test_digest,
+        output=mounted(spec.output.uri),
+        lora=_needed(spec.lora, "lora"),
+        training=spec.training,
+        counts=data.counts,
+        trained=_needed(status.training, "training"),
+    )
+
+
+def record_prepare(ctx: Context, result: RunResult) -> FineTuneJobStatus:
+    data = _needed(result.prepare, "prepare")
+    return ctx.status.model_copy(update={"model": data.model, "dataset": data.dataset})
+
+
+def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
+    data = _needed(result.fit, "fit")
+    trained = data.training
+    before = interrupted(checkpointed(ctx, ctx.status, data.checkpoint_step), data.resumes)
+    accelerator = ctx.spec.resources.accelerator
+    accelerators = ctx.spec.resources.nodes * accelerator.per_node if accelerator is not None else 0
+    return before.model_copy(
+        update={
+            "training": trained,
+            "progress": Progress(
+                percent=100,
+                eta_seconds=0,
+                step=trained.steps,
+                total_steps=trained.steps,
+                loss=trained.loss,
+                tokens_per_second=trained.tokens // max(1, trained.seconds),
+            ),
+            "usage": (before.usage or Usage()).model_copy(
+                update={"accelerator_seconds": trained.seconds * accelerators}
+            ),
+        }
+    )
+
+
+def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
+    data = _needed(result.publish, "publish")
+    base, dataset = _needed(ctx.status.model, "model"), _needed(ctx.status.dataset, "dataset")
+    for uri in (data.uri, data.held_out_uri):
+        if not parse(uri).uri.startswith(f"{parse(ctx.spec.output.uri).uri}/"):
+            raise ValueError(f"{uri} is not below spec.output.uri")
+    artifact = Artifact(
+        uri=data.uri,
+        digest=data.digest,
+        base_uri=ctx.spec.model.uri,
+        base_digest=base.digest,
+        chat_template_hash=base.chat_template_hash,
+        size_bytes=data.size_bytes,
+        held_out_uri=data.held_out_uri,
+        held_out_digest=dataset.test_digest,
+        held_out_count=data.held_out_count,
+    )
+    return ctx.status.model_copy(update={"artifact": artifact})
+
+
+def _prepared(status: FineTuneJobStatus) -> Mark:
+    counts = _needed(status.dataset, "dataset").counts
+    return yes(
+        Reason.PREPARED,
+        f"{counts.train} rows to train on, {counts.held_out} held out, {counts.invalid} left out as invalid",
+    )
+
+
+def _trained(status: FineTuneJobStatus) -> Mark:
+    trained = _needed(status.training, "training")
+    return no(Reason.TRAINED, f"trained for {trained.steps} steps in {trained.seconds} s, loss {trained.loss}")
+
+
+def _published(status: FineTuneJobStatus) -> Mark:
+    return yes(Reason.PUBLISHED, f"the artifact is at {_needed(status.artifact, 'artifact').uri}")
+
+
+def _source(uri: str, format_: Literal["Auto", "Messages", "PromptCompletion", "Alpaca"]) -> SourceInput:
+    location = parse(uri)
+    if isinstance(location, PvcLocation):
+        return SourceInput(uri=uri, path=location.below(claim_path(location.claim)), format=format_)
+    return SourceInput(uri=uri, url=location.url, format=format_)
+
+
+def _needed(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise ValueError(f"'{name}' is missing")
+    return part
+
+
+PREPARE = Step(
+    role="prepare",
+    phase="Preparing",
+    condition="DataReady",
+    doing=Reason.PREPARING,
+    what="preparing the data",
+    is_recorded=lambda status: status.dataset is not None and status.model is not None,
+    summary=_prepared,
+    run=prepare_run,
+    record=record_prepare,
+    resources=lambda spec: LIGHT,
+    memory_advice="split the dataset into fewer or shorter rows",
+    reads=("spec.model", "spec.dataset"),
+)
+FIT = Step(
+    role="fit",
+    phase="Training",
+    condition="Training",
+    doing=Reason.TRAINING,
+    what="training",
+    is_recorded=lambda status: status.training is not None,
+    summary=_trained,
+    run=fit_run,
+    record=record_fit,
+    resources=lambda spec: spec.resources,
+    memory_advice="raise spec.resources.memory, or lower spec.training.tokensPerStep, in a new FineTuneJob",
+    reads=("spec.model",),
+    grace_seconds=120,
+)
+PUBLISH = Step(
+    role="publish",
+    phase="Publishing",
+    condition="Published",
+    doing=Reason.PUBLISHING,
+    what="publishing the artifact",
+    is_recorded=lambda status: status.artifact is not None,
+    summary=_published,
+    run=publish_run,
+    record=record_publish,
+    resources=lambda spec: LIGHT,
+    memory_advice="use a smaller spec.lora.rank in a new FineTuneJob",
+    reads=("spec.model",),
+    writes=("spec.output",),
+)
+#: In the order in which they run; each begins when the result of the one before is seen in status.
+STEPS = (PREPARE, FIT, PUBLISH)
+
+
+def next_step(status: FineTuneJobStatus) -> Step | None:
+    """The first step whose result is not recorded, or None when all are."""
+    return next((step for step in STEPS if not step.is_recorded(status)), None)
