@@ -140,7 +140,14 @@ class Operator:
             )
 
     async def _resync_once(self) -> int:
-        if self._reports is not None and self._settings.pod_ip is not None:
+        await self._lead_reports_here()
+        return await list_all(self._cluster, KINDS, self._settings.namespaces, self._queue)
+
+    async def _lead_reports_here(self) -> None:
+        """Have pods reach this process. Without it only their progress is lost."""
+        if self._settings.pod_ip is None:
+            return
+        try:
             await lead_here(
                 self._cluster,
                 service=self._settings.reports_service,
@@ -148,7 +155,8 @@ class Operator:
                 address=self._settings.pod_ip,
                 port=self._settings.reports_port,
             )
-        return await list_all(self._cluster, KINDS, self._settings.namespaces, self._queue)
+        except KubeError as error:
+            _log.warning("Pods cannot report progress for now: %s", error)
 
     def _make_reports(self) -> ReportsServer | None:
         """The endpoint for running pods, where they can reach this process."""

@@ -30,7 +30,7 @@ def endpoint_slice(*, service: str, namespace: str, address: str, port: int) -> 
             "namespace": namespace,
             "labels": {
                 "kubernetes.io/service-name": service,
-                "endpointslice.kubernetes.io/managed-by": "anneal.dev/operator",
+                "endpointslice.kubernetes.io/managed-by": "anneal-operator",
             },
         },
         "addressType": f"IPv{version}",

@@ -89,14 +89,14 @@ class Election:
         self.last_contact = self._clock()
         try:
             if lease is None:
-                await self._cluster.create(self._document({}, transitions=0))
-                return True
+                # Made without a holder: only one `create` can succeed, and only `apply` can give a field up again.
+                lease = await self._cluster.create({**self._document({}, transitions=0), "spec": {}})
             spec = lease.get("spec", {})
             holder = spec.get("holderIdentity")
             if holder and holder != self._identity and not self._is_expired(lease):
                 return False
-            changes = int(spec.get("leaseTransitions", 0))
-            await self._write(lease, transitions=changes if holder == self._identity else changes + 1)
+            transitions = int(spec.get("leaseTransitions", -1)) + (holder != self._identity)
+            await self._cluster.apply(self._document(lease, transitions=transitions), manager=MANAGER)
         except ConflictError:
             return False  # somebody else was faster
         return True
@@ -115,9 +115,6 @@ class Election:
         if version != self._seen_version:
             self._seen_version, self._seen_at = version, self._clock()
         return self._clock() - self._seen_at > int(lease["spec"].get("leaseDurationSeconds", LEASE_SECONDS))
-
-    async def _write(self, lease: Object, *, transitions: int) -> None:
-        await self._cluster.apply(self._document(lease, transitions=transitions), manager=MANAGER)
 
     def _document(self, lease: Object, *, transitions: int) -> dict[str, Any]:
         """The lease as this candidate writes it; uid and resourceVersion let it replace only what was read."""
