@@ -7,6 +7,7 @@ with its reason. Descriptions, bounds, patterns, list types and CEL rules pass t
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,10 @@ class _Plain(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+# kubectl and Helm still read YAML 1.1, where a bare `n` is false; it is the name of a field of ours.
+_Plain.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
 
 
 def render(definition: Schema) -> str:
