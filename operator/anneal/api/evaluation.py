@@ -271,7 +271,7 @@ class GateResult(ApiModel):
     observed: str = Field(max_length=16, description="Point estimate.")
     lower: str = Field(max_length=16, description="Lower confidence bound.")
     upper: str = Field(max_length=16, description="Upper confidence bound.")
-    required: str = Field(max_length=16, description="What the gate demands.")
+    required: str = Field(max_length=40, description="What the gate demands.")
     message: Sentence = Field(description="The outcome in one sentence.")
 
 

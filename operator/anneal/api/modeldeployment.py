@@ -115,6 +115,7 @@ class Revision(ApiModel):
     created_time: Timestamp = Field(description="When the revision was first planned, RFC 3339.")
     ready_time: Timestamp | None = Field(default=None, description="When it first answered, RFC 3339.")
     failed: bool = Field(default=False, description="Whether it was given up as never ready.")
+    message: Sentence | None = Field(default=None, description="Why it was given up, in a sentence.")
 
 
 class ModelDeploymentStatus(ApiModel):

@@ -76,9 +76,12 @@ def metadata(seen: Seen, name: str, role: str) -> dict[str, Any]:
 
 
 def run_config_map(seen: Seen, name: str, role: str, run: Run) -> Object:
-    """The ConfigMap that tells a pod what to do, with the CA certificate that its reports are sent under."""
+    """The ConfigMap that tells a pod what to do, with the CA certificate that its reports, if any, are sent under.
+
+    The certificate changes with every leader, so a run that reports nothing must not carry it.
+    """
     data = {"run.json": run.model_dump_json(by_alias=True, exclude_none=True)}
-    if seen.facts.reports is not None:
+    if seen.facts.reports is not None and getattr(run, "reporting", None) is not None:
         data["ca.crt"] = seen.facts.reports.ca_pem
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(seen, name, role), "data": data}
 

@@ -1,0 +1,5 @@
+"""Evaluation: what should be of it, and why it is as it is."""
+
+from anneal.kinds.evaluation.plan import KIND_ROW
+
+__all__ = ["KIND_ROW"]

@@ -1,0 +1,153 @@
+"""The children of an Evaluation: one Job whose pod holds the server and its only client, and what both are told."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from anneal.api.evaluation import CANDIDATE, EvaluationSpec
+from anneal.api.model import ApiModel, Digest
+from anneal.api.references import PvcLocation, PvcUri
+from anneal.api.runs import RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
+from anneal.api.workloads import Resources
+from anneal.kinds import jobs
+from anneal.kinds.children import (
+    child_name,
+    claim_path,
+    claim_volumes,
+    container,
+    identity,
+    pod_template,
+    resource_requirements,
+    run_config_map,
+    token_volume,
+)
+from anneal.kinds.contract import Object, Seen
+from anneal.kinds.modeldeployment.serving import triton
+from anneal.kinds.upstream import claims_of, location, mounted
+
+ROLE = "evaluate"
+#: The server's half of the ConfigMap; the evaluator's is run.json, as in every pod.
+SERVE_FILE = "serve.json"
+#: Beside the artifact's folder, below the output of its FineTuneJob.
+REPORTS_FOLDER = "evaluations"
+#: The evaluator waits for answers and resamples numbers: it needs little.
+_EVALUATOR_RESOURCES = Resources(cpu="100m", memory="1Gi")
+
+
+class Subject(ApiModel):
+    """What is judged, as recorded in status before anything is made: the FineTuneJob may be deleted afterwards."""
+
+    subject_uri: PvcUri
+    subject_digest: Digest
+    base_uri: PvcUri
+    base_digest: Digest
+    held_out_uri: PvcUri
+    dataset_digest: Digest
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """Claims that must exist."""
+        return claims_of(self.subject_uri, self.base_uri, self.held_out_uri)
+
+
+def subject_of(status: Object) -> Subject | None:
+    """The subject that a raw status has recorded, or None."""
+    try:
+        subject = Subject.model_validate(status)
+        claims_of(subject.subject_uri, subject.base_uri, subject.held_out_uri)
+    except ValueError:
+        return None
+    return subject
+
+
+def name_of_job(seen: Seen) -> str:
+    """Name of the Job, of its ConfigMap and of the report's folder. With the uid: a namesake shares nothing."""
+    return child_name(seen.name, ROLE, seen.uid)
+
+
+def desired(seen: Seen, spec: EvaluationSpec, subject: Subject) -> tuple[Object, ...]:
+    """ConfigMap and Job, in the order in which they are needed."""
+    return _config_map(seen, spec, subject), _job(seen, spec, subject)
+
+
+def report_location(seen: Seen, subject: Subject) -> PvcLocation:
+    """Where answers, scores and report go."""
+    artifact = location(subject.subject_uri)
+    return PvcLocation(artifact.claim, posixpath.dirname(artifact.path)).child(REPORTS_FOLDER, name_of_job(seen))
+
+
+def _config_map(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
+    wanted = run_config_map(seen, name_of_job(seen), ROLE, _evaluate_run(seen, spec, subject))
+    serve = _serve_run(seen, spec, subject).model_dump_json(by_alias=True, exclude_none=True)
+    return {**wanted, "data": {**wanted["data"], SERVE_FILE: serve}}
+
+
+def _serve_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> ServeRun:
+    base = mounted(location(subject.base_uri))
+    candidate = ServedModel(
+        name=CANDIDATE,
+        base=base,
+        base_digest=subject.base_digest,
+        adapter=mounted(location(subject.subject_uri)),
+        adapter_digest=subject.subject_digest,
+    )
+    baselines = [ServedModel(name=b.name, base=base, base_digest=subject.base_digest) for b in spec.baselines]
+    return ServeRun(
+        object=identity(seen),
+        models=[candidate, *baselines],
+        accelerators=triton.accelerators(spec.resources),
+    )
+
+
+def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> EvaluateRun:
+    reports = seen.facts.reports
+    return EvaluateRun(
+        object=identity(seen),
+        server_url=f"localhost:{triton.HTTP_PORT}",
+        candidate_digest=subject.subject_digest,
+        base_digest=subject.base_digest,
+        models=[CANDIDATE, *[b.name for b in spec.baselines]],
+        baselines=spec.baselines,
+        held_out=mounted(location(subject.held_out_uri)),
+        held_out_digest=subject.dataset_digest,
+        generation=spec.generation,
+        metrics=spec.metrics,
+        gates=spec.gates,
+        statistics=spec.statistics,
+        policy=spec.policy,
+        report=mounted(report_location(seen, subject)),
+        reporting=Reporting(url=reports.url) if reports else None,
+    )
+
+
+def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
+    name = name_of_job(seen)
+    report = report_location(seen, subject).claim
+    claims, mounts = claim_volumes(subject.claims, writable=[report])
+    read_only = [{**m, "readOnly": True} for m in mounts]
+    evaluator_needs = {claim_path(c) for c in (report, location(subject.held_out_uri).claim)}
+    token, token_mounts = token_volume(seen)
+    serve_file = f"{RUN_DIR}/{SERVE_FILE}"
+    server = triton.server(seen, spec.resources, read_only, 1 + len(spec.baselines), serve_file)
+    template = pod_template(
+        seen,
+        ROLE,
+        config_map=name,
+        init_containers=[triton.layout(seen, read_only, serve_file), triton.sidecar(server)],
+        containers=[_evaluator(seen, [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts])],
+        volumes=[*triton.VOLUMES, *claims, *token],
+        scheduling=spec.scheduling,
+    )
+    return jobs.job(seen, name, ROLE, template, spec.backoff_limit)
+
+
+def _evaluator(seen: Seen, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    return container(
+        seen,
+        name=ROLE,
+        image=seen.facts.images.evaluator,
+        requirements=resource_requirements(_EVALUATOR_RESOURCES),
+        mounts=mounts,
+        command=["python", "-m", "anneal_evaluator"],
+    )

@@ -1,0 +1,113 @@
+"""What the rules look at: the observation and the moment, read into the terms of the API once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from anneal.api.evaluation import CANDIDATE, Evaluation, EvaluationSpec, EvaluationStatus
+from anneal.api.verdicts import baseline_of
+from anneal.kinds import results
+from anneal.kinds.contract import Object, Seen
+from anneal.kinds.evaluation.children import Subject, name_of_job, subject_of
+from anneal.kinds.results import StepResult
+from anneal.kinds.times import seconds_since
+from anneal.kinds.validation import complaint
+
+MEMORY_ADVICE = "raise spec.resources.memory in a new Evaluation"
+#: Fields of status that stay once they are there; the others are said anew in every pass.
+RECORDED = (
+    "startTime",
+    "completionTime",
+    "subjectUri",
+    "subjectDigest",
+    "baseUri",
+    "baseDigest",
+    "heldOutUri",
+    "datasetDigest",
+    "percent",
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One pass over one Evaluation."""
+
+    seen: Seen
+    now: datetime
+
+    @cached_property
+    def spec(self) -> EvaluationSpec:
+        """What is wanted. Only for rules after `spec_is_invalid`: raises ValidationError for a bad spec."""
+        return EvaluationSpec.model_validate(self.seen.obj["spec"])
+
+    @cached_property
+    def status(self) -> EvaluationStatus:
+        """What was recorded so far; empty when there is nothing that can be read."""
+        try:
+            return EvaluationStatus.model_validate(self.seen.status)
+        except ValidationError:
+            return EvaluationStatus()
+
+    @property
+    def recorded(self) -> Mapping[str, Any]:
+        """The lasting fields of status as they are."""
+        return {f: self.seen.status[f] for f in RECORDED if f in self.seen.status}
+
+    @cached_property
+    def subject(self) -> Subject | None:
+        """What is judged, once that is recorded."""
+        return subject_of(self.seen.status)
+
+    @property
+    def candidate_name(self) -> str:
+        """The FineTuneJob whose artifact is judged."""
+        return self.spec.candidate.fine_tune_job_ref.name
+
+    @property
+    def candidate(self) -> Object | None:
+        """That FineTuneJob, if it exists."""
+        return self.seen.get("FineTuneJob", self.candidate_name)
+
+    @cached_property
+    def run(self) -> StepResult:
+        """How the pod's run went so far."""
+        return results.read(self.seen, name_of_job(self.seen), self.now, MEMORY_ADVICE)
+
+    @property
+    def deadline_in(self) -> float | None:
+        """Seconds until activeDeadlineSeconds is over; None without one or before the start."""
+        limit, since = self.spec.active_deadline_seconds, self.status.start_time
+        return None if limit is None or since is None else limit - seconds_since(since, self.now)
+
+
+def problem(obj: Object) -> str | None:
+    """The first thing that is wrong with the spec, with what to do; None when it can be worked on."""
+    try:
+        spec = Evaluation.model_validate({"spec": obj.get("spec")}).spec
+    except ValidationError as error:
+        return complaint(error)
+    return next(_problems(spec), None)
+
+
+def _problems(spec: EvaluationSpec) -> Iterator[str]:
+    metrics, baselines = {m.name for m in spec.metrics}, {b.name for b in spec.baselines}
+    if CANDIDATE in baselines:
+        yield f"spec.baselines: '{CANDIDATE}' is the model under judgement; give the baseline another name"
+    for i, gate in enumerate(spec.gates):
+        if gate.metric not in metrics:
+            yield f"spec.gates[{i}].metric: no metric is named '{gate.metric}'; spec.metrics has {_names(metrics)}"
+        baseline = baseline_of(gate)
+        if baseline is not None and baseline not in baselines:
+            yield f"spec.gates[{i}]: no baseline is named '{baseline}'; spec.baselines has {_names(baselines)}"
+        if sum(test is not None for test in (gate.absolute, gate.superiority, gate.non_inferiority)) != 1:
+            yield f"spec.gates[{i}]: exactly one of absolute, superiority, nonInferiority must be set"
+
+
+def _names(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,335 @@
+"""What should be of an Evaluation: a chain of rules, read from the top; the first that fires says why.
+
+The candidate's artifact is recorded in status before anything is made. From then on the Evaluation is about that
+digest, whatever becomes of the FineTuneJob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from anneal.api.conditions import is_true
+from anneal.api.evaluation import KIND
+from anneal.kinds import pods, results
+from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
+from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
+from anneal.kinds.evaluation.children import Subject, desired, name_of_job, subject_of
+from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context, problem
+from anneal.kinds.evaluation.judgement import judge
+from anneal.kinds.evaluation.reasons import Reason
+from anneal.kinds.modeldeployment.serving.triton import SERVER
+from anneal.kinds.times import seconds_since, timestamp
+from anneal.kinds.upstream import artifact_of, failure_of
+
+#: Claims are not watched, so they are looked for again after this long, in seconds.
+CLAIM_RETRY = 15.0
+#: How often the server may be started again before the Evaluation gives up.
+SERVER_RESTARTS = 3
+
+OWNS = (("v1", "ConfigMap"), ("batch/v1", "Job"), ("v1", "Pod"))
+COMPLETE, FAILED = "Complete", "Failed"
+_VERDICTS = {
+    "Passed": Reason.GATES_PASSED,
+    "Failed": Reason.GATES_FAILED,
+    "Inconclusive": Reason.GATES_INCONCLUSIVE,
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a rule says: the verdict, what to record with it, and what to make."""
+
+    verdict: Verdict
+    updates: Mapping[str, Any] = field(default_factory=dict)
+    apply: tuple[Object, ...] = ()
+    requeue_after: float | None = None
+
+
+Rule = Callable[[Context], Decision | None]
+
+
+def references(obj: Object, found: Found) -> frozenset[Wanted]:
+    """The candidate until it is recorded, then its claims until the end."""
+    if is_finished(obj) or problem(obj) is not None:
+        return frozenset()
+    subject = subject_of(obj.get("status") or {})
+    if subject is None:
+        return frozenset({Reference("FineTuneJob", obj["spec"]["candidate"]["fineTuneJobRef"]["name"])})
+    return frozenset(Reference("PersistentVolumeClaim", claim) for claim in subject.claims)
+
+
+def plan(seen: Seen, now: datetime) -> Plan:
+    """The whole plan for one Evaluation. Finished is final: then only children are cleaned up."""
+    if is_finished(seen.obj):
+        return _finished(seen, now)
+    ctx = Context(seen, now)
+    decision = next(d for rule in RULES if (d := rule(ctx)) is not None)
+    ended = decision.verdict.phase in (COMPLETE, FAILED)
+    recorded = {**ctx.recorded, **decision.updates, **({"completionTime": timestamp(now)} if ended else {})}
+    waits = [s for s in (decision.requeue_after, None if ended else _deadline_in(ctx)) if s is not None]
+    return Plan(
+        apply=decision.apply,
+        status=status_of(seen, decision.verdict, _marks(ctx, decision.verdict), recorded),
+        requeue_after=min(waits, default=None),
+    )
+
+
+def is_finished(obj: Object) -> bool:
+    """Whether the Evaluation has ended, with a verdict or without."""
+    return is_true(obj, COMPLETE) or is_true(obj, FAILED)
+
+
+# The rules, in order. Each returns None when it has nothing to say.
+
+
+def spec_is_invalid(ctx: Context) -> Decision | None:
+    if (wrong := problem(ctx.seen.obj)) is None:
+        return None
+    return Decision(Verdict("Pending", Reason.INVALID_SPEC, f"{wrong}; correct it and apply again", Health.STUCK))
+
+
+def candidate_is_missing(ctx: Context) -> Decision | None:
+    if ctx.subject is not None or ctx.candidate is not None:
+        return None
+    said = f"There is no FineTuneJob '{ctx.candidate_name}' in this namespace; the evaluation starts when it is there."
+    return Decision(Verdict("Pending", Reason.CANDIDATE_NOT_FOUND, said))
+
+
+def candidate_has_failed(ctx: Context) -> Decision | None:
+    if ctx.subject is not None or ctx.candidate is None or (why := failure_of(ctx.candidate)) is None:
+        return None
+    said = f"FineTuneJob '{ctx.candidate_name}' failed, so there is nothing to judge: {why}"
+    return Decision(_failed(Reason.CANDIDATE_FAILED, said))
+
+
+def candidate_is_not_finished(ctx: Context) -> Decision | None:
+    if ctx.subject is not None or ctx.candidate is None or artifact_of(ctx.candidate) is not None:
+        return None
+    phase = (ctx.candidate.get("status") or {}).get("phase", "Pending")
+    said = f"FineTuneJob '{ctx.candidate_name}' has no artifact yet (phase {phase}); the evaluation starts when it has."
+    return Decision(Verdict("Pending", Reason.CANDIDATE_NOT_FINISHED, said))
+
+
+def held_out_is_empty(ctx: Context) -> Decision | None:
+    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
+    if artifact is None or artifact.held_out_count > 0:
+        return None
+    said = (
+        f"FineTuneJob '{ctx.candidate_name}' kept no rows from training, so there is nothing to judge with;"
+        " set spec.dataset.split.heldOut of a new FineTuneJob (150 or more) and train again"
+    )
+    return Decision(_failed(Reason.HELD_OUT_EMPTY, said))
+
+
+def candidate_is_new(ctx: Context) -> Decision | None:
+    """Recorded before anything is made; with startTime, which freezes the spec."""
+    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
+    if artifact is None:
+        return None
+    subject = Subject(
+        subject_uri=artifact.uri,
+        subject_digest=artifact.digest,
+        base_uri=artifact.base_uri,
+        base_digest=artifact.base_digest,
+        held_out_uri=artifact.held_out_uri,
+        dataset_digest=artifact.held_out_digest,
+    )
+    said = f"The artifact of FineTuneJob '{ctx.candidate_name}' is recorded and will be judged."
+    updates = {**subject.to_json(), "startTime": timestamp(ctx.now)}
+    return Decision(Verdict("Pending", Reason.CANDIDATE_RECORDED, said), updates, requeue_after=1.0)
+
+
+def run_has_failed(ctx: Context) -> Decision | None:
+    if not isinstance(ctx.run, results.Failed):
+        return None
+    return Decision(_failed(ctx.run.reason, ctx.run.message))
+
+
+def run_has_succeeded(ctx: Context) -> Decision | None:
+    if not isinstance(ctx.run, results.Succeeded):
+        return None
+    if ctx.run.result.evaluate is None:
+        said = f"The evaluator ended well but judged nothing: {ctx.run.result.message or 'it says no more'}"
+        return Decision(_failed(Reason.NOT_JUDGED, said))
+    try:
+        judgement = judge(ctx.spec, _subject(ctx), ctx.run.result.evaluate)
+    except ValueError as error:
+        return Decision(_failed(Reason.RESULT_UNREADABLE, f"The evaluator's result does not fit this object: {error}"))
+    verdict = Verdict(COMPLETE, _VERDICTS[judgement.verdict], judgement.message, Health.SETTLED)
+    return Decision(verdict, {**judgement.fields, "percent": 100})
+
+
+def deadline_has_passed(ctx: Context) -> Decision | None:
+    left = ctx.deadline_in
+    if left is None or left > 0:
+        return None
+    limit = ctx.spec.active_deadline_seconds
+    said = f"Not done {limit} s after the start (spec.activeDeadlineSeconds); {_where(ctx)}"
+    return Decision(_failed(Reason.DEADLINE_EXCEEDED, said))
+
+
+def claim_is_missing(ctx: Context) -> Decision | None:
+    if not isinstance(ctx.run, results.NotStarted):
+        return None
+    for claim in _subject(ctx).claims:
+        if ctx.seen.get("PersistentVolumeClaim", claim) is None:
+            said = f"PersistentVolumeClaim '{claim}' does not exist in this namespace; create it with the files in it"
+            return Decision(Verdict("Pending", Reason.CLAIM_NOT_FOUND, said), requeue_after=CLAIM_RETRY)
+    return None
+
+
+def server_keeps_failing(ctx: Context) -> Decision | None:
+    crash = _server_crash(ctx)
+    if crash is None or crash.restarts < SERVER_RESTARTS:
+        return None
+    said = f"The server did not stay up and was started again {crash.restarts} times: {crash.message}"
+    return Decision(_failed(Reason.SERVER_FAILED, said))
+
+
+def is_starting(ctx: Context) -> Decision | None:
+    if not isinstance(ctx.run, results.NotStarted):
+        return None
+    return _at_work(ctx, Verdict("Pending", Reason.STARTING, "The evaluation's pod is being created."))
+
+
+def server_has_failed(ctx: Context) -> Decision | None:
+    if (crash := _server_crash(ctx)) is None:
+        return None
+    said = f"The server failed and is started again: {crash.message}"
+    return _at_work(ctx, Verdict("Evaluating", Reason.RETRYING, said))
+
+
+def pod_waits(ctx: Context) -> Decision | None:
+    run = ctx.run
+    if not isinstance(run, results.Running) or run.waiting is None:
+        return None
+    return _at_work(ctx, Verdict("Pending", run.waiting.reason, run.waiting.message))
+
+
+def pod_has_failed(ctx: Context) -> Decision | None:
+    run = ctx.run
+    if not isinstance(run, results.Running) or run.failed is None or run.phase == "Running":
+        return None
+    said = f"The last try failed and the next one begins: {run.failed.message}"
+    return _at_work(ctx, Verdict("Pending", Reason.RETRYING, said))
+
+
+def server_is_starting(ctx: Context) -> Decision | None:
+    if not isinstance(ctx.run, results.Running) or ctx.run.phase == "Running":
+        return None
+    said = "The server verifies digests and loads the models; questions are asked when every model answers."
+    return _at_work(ctx, Verdict("Pending", Reason.SERVER_STARTING, said))
+
+
+def is_evaluating(ctx: Context) -> Decision:
+    models = ["the candidate", *(f"baseline '{b.name}'" for b in ctx.spec.baselines)]
+    said = f"The held-out rows are asked of {' and '.join(models)}."
+    return _at_work(ctx, Verdict("Evaluating", Reason.EVALUATING, said))
+
+
+RULES: tuple[Rule, ...] = (
+    spec_is_invalid,
+    candidate_is_missing,
+    candidate_has_failed,
+    candidate_is_not_finished,
+    held_out_is_empty,
+    candidate_is_new,
+    run_has_failed,
+    run_has_succeeded,
+    deadline_has_passed,
+    claim_is_missing,
+    server_keeps_failing,
+    is_starting,
+    server_has_failed,
+    pod_waits,
+    pod_has_failed,
+    server_is_starting,
+    is_evaluating,
+)
+
+
+def _failed(reason: str, message: str) -> Verdict:
+    return Verdict(FAILED, reason, message, Health.STUCK)
+
+
+def _at_work(ctx: Context, verdict: Verdict) -> Decision:
+    """The children as they should be, and how far the answers are."""
+    percent = ctx.seen.progress.percent if ctx.seen.progress else ctx.status.percent
+    recheck = ctx.run.recheck_after if isinstance(ctx.run, results.Running) else None
+    return Decision(
+        verdict,
+        {} if percent is None else {"percent": percent},
+        desired(ctx.seen, ctx.spec, _subject(ctx)),
+        recheck,
+    )
+
+
+def _subject(ctx: Context) -> Subject:
+    """The recorded subject; the rules before this question was asked make sure that there is one."""
+    if ctx.subject is None:
+        raise LookupError("no subject is recorded")
+    return ctx.subject
+
+
+def _deadline_in(ctx: Context) -> float | None:
+    return ctx.deadline_in if problem(ctx.seen.obj) is None else None
+
+
+def _server_crash(ctx: Context) -> pods.Crash | None:
+    """How the server of the newest pod failed, if it did while its pod goes on."""
+    job = ctx.seen.one("Job", name_of_job(ctx.seen))
+    running = [p for p in results.pods_of(ctx.seen, job) if not pods.is_over(p)] if job is not None else []
+    crashes = pods.crashes(running[-1], MEMORY_ADVICE) if running else ()
+    return next((c for c in crashes if c.container == SERVER), None)
+
+
+def _where(ctx: Context) -> str:
+    """How far a run was that did not end in time, and what may help."""
+    if isinstance(ctx.run, results.Running) and ctx.run.waiting is not None:
+        return ctx.run.waiting.message
+    return f"{ctx.status.percent or 0} % of the answers were there; allow more time or ask for more resources"
+
+
+def _marks(ctx: Context, verdict: Verdict) -> dict[str, Mark]:
+    ended = {COMPLETE: COMPLETE, FAILED: FAILED}.get(verdict.phase)
+    return {
+        type_: yes(verdict.reason, verdict.message) if ended == type_ else no(verdict.reason)
+        for type_ in (COMPLETE, FAILED)
+    } | {"CandidateReady": _candidate_mark(ctx, verdict)}
+
+
+def _candidate_mark(ctx: Context, verdict: Verdict) -> Mark:
+    if ctx.subject is not None:
+        return yes(Reason.CANDIDATE_RECORDED, f"Judged is {ctx.subject.subject_uri}.")
+    if verdict.reason == Reason.CANDIDATE_RECORDED:
+        return yes(verdict.reason, verdict.message)
+    if verdict.reason == Reason.INVALID_SPEC:
+        return unknown(verdict.reason)
+    return no(verdict.reason, verdict.message)
+
+
+def _finished(seen: Seen, now: datetime) -> Plan:
+    """Status as it is, but for this generation; what still runs is ended, and in time the rest is deleted."""
+    status = seen.status
+    conditions = [{**c, "observedGeneration": seen.generation} for c in status["conditions"]]
+    unfinished = [j for j in seen.of_kind("Job") if not results.is_finished(j)]
+    ttl = (seen.obj.get("spec") or {}).get("ttlSecondsAfterFinished")
+    left = None if ttl is None else ttl - seconds_since(status.get("completionTime"), now)
+    is_due = left is not None and left <= 0
+    going = [*seen.of_kind("Job"), *seen.of_kind("ConfigMap")] if is_due else unfinished
+    return Plan(
+        delete=tuple(_delete(child) for child in going),
+        status={**status, "observedGeneration": seen.generation, "conditions": conditions},
+        requeue_after=None if is_due else left,
+    )
+
+
+def _delete(child: Object) -> Delete:
+    api_version = next(version for version, kind in OWNS if kind == child["kind"])
+    return Delete(api_version, child["kind"], child["metadata"]["name"], child["metadata"]["uid"])
+
+
+KIND_ROW = Kind(info=KIND, owns=OWNS, references=references, plan=plan)

@@ -1,0 +1,32 @@
+"""Why an Evaluation is where it is: every reason that its plan gives.
+
+A pod's own reasons come on top: those of `kinds.pods` and `kinds.results`, and what the evaluator and the layout
+container write in their results.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reasons in conditions and in status.reason."""
+
+    INVALID_SPEC = "InvalidSpec"
+    CANDIDATE_NOT_FOUND = "CandidateNotFound"
+    CANDIDATE_NOT_FINISHED = "CandidateNotFinished"
+    CANDIDATE_FAILED = "CandidateFailed"
+    CANDIDATE_RECORDED = "CandidateRecorded"
+    HELD_OUT_EMPTY = "HeldOutEmpty"
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    STARTING = "Starting"
+    SERVER_STARTING = "ServerStarting"
+    SERVER_FAILED = "ServerFailed"
+    EVALUATING = "Evaluating"
+    RETRYING = "Retrying"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    RESULT_UNREADABLE = "ResultUnreadable"
+    NOT_JUDGED = "NotJudged"
+    GATES_PASSED = "GatesPassed"
+    GATES_FAILED = "GatesFailed"
+    GATES_INCONCLUSIVE = "GatesInconclusive"

@@ -1,0 +1,55 @@
+"""What one kind reads of another: the artifact of a FineTuneJob, and where the parts of an artifact lie.
+
+The chain is loose on purpose. Whoever is further down reads status, records what it needs in its own, and from then
+on does without the object that it came from.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from anneal.api.conditions import find, is_true
+from anneal.api.finetunejob import Artifact
+from anneal.api.references import PvcLocation, parse
+from anneal.api.runs import MountedPath
+from anneal.kinds.children import claim_path
+from anneal.kinds.contract import Object
+
+
+def artifact_of(job: Object) -> Artifact | None:
+    """The artifact of a complete FineTuneJob; None when it is not complete or its artifact cannot be located."""
+    if not is_true(job, "Complete"):
+        return None
+    try:
+        artifact = Artifact.model_validate((job.get("status") or {}).get("artifact"))
+        for uri in (artifact.uri, artifact.base_uri, artifact.held_out_uri):
+            location(uri)
+    except (ValidationError, ValueError):
+        return None
+    return artifact
+
+
+def failure_of(obj: Object) -> str | None:
+    """Why a FineTuneJob or an Evaluation failed, in its own words; None when it did not."""
+    if not is_true(obj, "Failed"):
+        return None
+    condition = find(obj.get("status"), "Failed") or {}
+    return str(condition.get("message") or condition.get("reason") or "it gives no reason")
+
+
+def location(uri: str) -> PvcLocation:
+    """Where a pvc:// URI points. Raises ValueError, in a sentence, for any other."""
+    found = parse(uri)
+    if not isinstance(found, PvcLocation):
+        raise ValueError(f"'{uri}' is not in a claim: use pvc://claim/path")
+    return found
+
+
+def mounted(where: PvcLocation) -> MountedPath:
+    """The same place as a pod sees it."""
+    return MountedPath(uri=where.uri, path=where.below(claim_path(where.claim)))
+
+
+def claims_of(*uris: str) -> tuple[str, ...]:
+    """The claims that these URIs point into, each once, sorted."""
+    return tuple(sorted({location(uri).claim for uri in uris}))
