@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from local_cluster.cluster import Cluster, Scope
 
 REPOSITORY = Path(__file__).resolve().parents[1]

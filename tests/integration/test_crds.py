@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 import yaml
-from anneal.api import GROUP, VERSION
-from anneal.api.crd import crd
-from anneal.api.kind import KindInfo
-from anneal.api.kinds import BY_NAME, KINDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from pydantic import ValidationError
-
 from tests.conftest import REPOSITORY, KubernetesUnderTest
 from tests.support.schema_values import values
+
+from anneal.api import GROUP, VERSION
+from anneal.api.crd import crd
+from anneal.api.kind import KindInfo
+from anneal.api.kinds import BY_NAME, KINDS
 
 pytestmark = pytest.mark.integration
 NAMESPACE = "crds"

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from tests.conftest import REPOSITORY, KubernetesUnderTest
 from tests.support.helm import helm
 
