@@ -7,6 +7,7 @@ can be lost.
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -116,7 +117,6 @@ class MemoryApi:
     _objects: dict[Id, Stored] = field(default_factory=dict)
     _history: list[dict[Id, Stored]] = field(default_factory=list)
     _version: int = 0
-    _uids: int = 0
 
     # Cluster: what the operator does
 
@@ -163,7 +163,7 @@ class MemoryApi:
             self._request("create", Id(kind, "", ""), None)
             return self._review(obj)
         meta = obj["metadata"]
-        name = meta.get("name") or f"{meta['generateName']}{self._uids:05d}"
+        name = meta.get("name") or f"{meta['generateName']}{self._version:05d}"
         ident = Id(kind, meta.get("namespace", ""), name)
         write = self._request("create", ident, None)
         if ident in self._objects:
@@ -226,7 +226,7 @@ class MemoryApi:
         twin = MemoryApi(clock, set(self.namespaces), dict(self.tokens))
         twin.created = self.created.copy()
         twin._objects = dict(self._objects)
-        twin._version, twin._uids = self._version, self._uids
+        twin._version = self._version
         return twin
 
     # How
@@ -275,12 +275,12 @@ class MemoryApi:
         if ident.namespace and ident.namespace not in self.namespaces:
             raise NotFoundError(f'namespaces "{ident.namespace}" not found')
         said = _said(wanted, None)
-        self._uids += 1
+        self.created[ident] += 1
         meta = {
             **said.get("metadata", {}),
             "name": ident.name,
             "namespace": ident.namespace,
-            "uid": f"uid-{self._uids:05d}",
+            "uid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{'/'.join(ident)}/{self.created[ident]}")),
             "creationTimestamp": self.clock.text(),
         }
         body = {**said, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": meta}
@@ -288,7 +288,6 @@ class MemoryApi:
             body["spec"] = {**DEFAULTS[ident.kind], **body.get("spec", {})}
         if manager != "user":
             self.changes["create" if manager == "create" else "apply", ident.kind] += 1
-        self.created[ident] += 1
         return self._store(ident, body, {f"{manager}/": frozenset(field_managers.fields_of(said))})
 
     def _store(self, ident: Id, body: dict[str, Any], managers: dict[str, field_managers.Fields]) -> Object:

@@ -148,7 +148,8 @@ class World:
             status.setdefault("startTime", self.api.clock.text())
         if verdict and not _finished(job):
             type_, reason, message = verdict
-            status["conditions"] = [{"type": type_, "status": "True", "reason": reason, "message": message}]
+            end = {"type": type_, "status": "True", "reason": reason, "message": message}
+            status["conditions"] = [{**end, "lastTransitionTime": self.api.clock.text()}]
             status["succeeded"] = int(type_ == "Complete")
         elif not verdict and (suspended or status.get("conditions")):
             status["conditions"] = [{"type": "Suspended", "status": str(suspended), "reason": "JobSuspended"}]

@@ -1,0 +1,209 @@
+"""One operator, one cluster, one story, in virtual time: what every test of the sweep runs.
+
+The operator is the real loop (`reconcile/`) with the real kinds; only the API server, the world behind it and the
+clock are simulated. Between two passes the world moves; when nobody has anything to do, time jumps to the next moment
+at which somebody has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from anneal.handlers import watched
+from anneal.kinds.children import MANAGED_BY, MANAGER
+from anneal.kinds.contract import Facts, Images, Key, Kind, ReportsEndpoint
+from anneal.reconcile.queue import Queue
+from anneal.reconcile.reconciler import Outcome, Reconciler
+from anneal.reconcile.resync import list_all
+from anneal.reconcile.worker import settle
+from anneal.reports.store import ProgressStore
+
+from tests.support.clock import START, Clock
+from tests.support.kubelet import Kubelet, Script
+from tests.support.memory_api import Event, MemoryApi, Object
+from tests.support.world import World
+
+RESYNC_SECONDS = 600.0
+#: A story that is not over after this long, in virtual seconds, never will be.
+HORIZON = timedelta(hours=12)
+#: More passes than any story needs at one moment: the loop does not come to rest.
+MAX_PASSES_AT_ONCE = 200
+
+
+class NeverRestsError(AssertionError):
+    """The operator goes on and on although nothing changes."""
+
+
+def raise_defect(key: Key, error: Exception) -> None:
+    """Programming errors are contained in production; in tests they are what we look for."""
+    raise AssertionError(f"the plan of {key} raised") from error
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a user or an administrator does in a story, and when."""
+
+    when: Callable[[World], bool]
+    do: Callable[[World], None]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is there, what pods do, and what people do."""
+
+    name: str
+    objects: tuple[Object, ...]
+    script: Script
+    steps: tuple[Step, ...] = ()
+    seen: Callable[[World], None] = lambda world: None
+    """What must be so at the end; raises AssertionError. Keeps a story from passing by never happening."""
+
+
+class Operator:
+    """One life of the operator: what it knows is gone with it."""
+
+    def __init__(self, api: MemoryApi, kinds: Iterable[Kind], leader: str = "leader-0") -> None:
+        self._api = api
+        self._kinds = tuple(kinds)
+        own, children = watched(self._kinds)
+        self._own = frozenset(r.kind for r in own)
+        self._children = frozenset(r.kind for r in children)
+        self.queue = Queue(clock=lambda: (api.clock.time - START).total_seconds(), jitter=lambda: 0.0)
+        self.progress = ProgressStore(clock=lambda: (api.clock.time - START).total_seconds())
+        reports = ReportsEndpoint("https://anneal-reports.anneal-system.svc:8443/v1/progress", f"CA of {leader}", "a")
+        self.reconciler = Reconciler(
+            api,
+            self._kinds,
+            facts=Facts(Images("trainer:1", "evaluator:1", "triton:1"), reports),
+            progress=self.progress,
+            clock=api.clock.now,
+            instance=leader,
+            on_crash=raise_defect,
+        )
+        self._resynced = api.clock.time
+
+    async def start(self) -> None:
+        """Look at everything once, as a new leader does; then listen."""
+        await self.resync()
+        self._api.subscribers.append(self.hear)
+
+    async def resync(self) -> None:
+        await list_all(self._api, self._kinds, (), self.queue)
+        self._resynced = self._api.clock.time
+
+    def hear(self, event: Event) -> None:
+        """What `handlers` does with an event, behind the same selectors."""
+        kind, labels = event.obj["kind"], event.obj["metadata"].get("labels") or {}
+        if kind in self._own or (kind in self._children and labels.get(MANAGED_BY) == MANAGER):
+            for key in self.reconciler.interests.wakes(event.obj):
+                self.queue.add(key)
+
+    async def work(self, key: Key) -> Outcome:
+        """One pass, as `worker.work` makes it."""
+        try:
+            outcome = await self.reconciler.reconcile(key)
+        finally:
+            self.queue.done(key)
+        settle(self.queue, key, outcome)
+        return outcome
+
+    def next_due(self) -> datetime | None:
+        """When this operator has something to do next by itself; a resync does not count."""
+        seconds = self.queue.next_due()
+        return None if seconds is None else self._api.clock.time + timedelta(seconds=seconds)
+
+    def memory(self) -> str:
+        """All that this life knows and the next will not, but for the time of the last resync, which changes nothing."""
+        queue, interests = self.queue, self.reconciler.interests
+        return repr((sorted(queue._due.items()), sorted(queue._failures.items()), sorted(interests._wanted.items())))
+
+    @property
+    def next_resync(self) -> datetime:
+        return self._resynced + timedelta(seconds=RESYNC_SECONDS)
+
+
+@dataclass
+class Simulation:
+    """A story under way. `fork` gives a second one in the same state, whose operator has yet to start."""
+
+    story: Story
+    kinds: tuple[Kind, ...]
+    api: MemoryApi
+    world: World
+    steps_done: int = 0
+    passes: int = 0
+    on_rest: Callable[[Simulation, Operator], bool] = field(default=lambda simulation, operator: False)
+    """Called when nobody has anything to do now; True ends the run: how it goes on from here is known."""
+
+    @classmethod
+    def of(cls, story: Story, kinds: Iterable[Kind]) -> Simulation:
+        api = MemoryApi(Clock())
+        simulation = cls(story, tuple(kinds), api, World(api, Kubelet(api, story.script)))
+        for obj in story.objects:
+            api.put(obj)
+        return simulation
+
+    def fork(self) -> Simulation:
+        api = self.api.fork(Clock(self.api.clock.time))
+        return Simulation(self.story, self.kinds, api, self.world.fork(api), self.steps_done)
+
+    async def run(self, operator: Operator | None = None) -> Operator:
+        """To the end of the story, or until `on_rest` says enough."""
+        operator = operator or Operator(self.api, self.kinds)
+        self.world.kubelet.on_report = operator.progress.put
+        await operator.start()
+        while await self._work(operator):
+            if self.on_rest(self, operator) or not self._go_on(operator):
+                break
+            if operator.next_resync <= self.api.clock.time:
+                await operator.resync()
+        return operator
+
+    async def _work(self, operator: Operator) -> bool:
+        """Everything that is to be done now. True, for `run` to go on."""
+        for _ in range(MAX_PASSES_AT_ONCE):
+            self.world.settle()
+            key = operator.queue.get_nowait()
+            if key is not None:
+                self.passes += 1
+                await operator.work(key)
+            elif not self._take_step():
+                return True
+        raise NeverRestsError(f"'{self.story.name}': still passes after {MAX_PASSES_AT_ONCE} at {self.api.clock.time}")
+
+    def _take_step(self) -> bool:
+        if self.steps_done == len(self.story.steps) or not self.story.steps[self.steps_done].when(self.world):
+            return False
+        self.story.steps[self.steps_done].do(self.world)
+        self.steps_done += 1
+        return True
+
+    def _go_on(self, operator: Operator) -> bool:
+        """Let time pass until something happens. False when nothing will any more."""
+        moments = [m for m in (self.world.next_due(), operator.next_due()) if m is not None]
+        waiting = self.steps_done < len(self.story.steps)
+        if waiting and not moments and not self._is_lost(operator):
+            moments = [operator.next_resync]
+        if not moments:
+            return False
+        self.api.clock.time = max(self.api.clock.time, min([*moments, operator.next_resync]))
+        assert self.api.clock.time - START < HORIZON, f"'{self.story.name}' is not over after {HORIZON}"
+        return True
+
+    def _is_lost(self, operator: Operator) -> bool:
+        """Whether a resync has changed nothing since the last one: then no step will ever come."""
+        return operator.next_resync - timedelta(seconds=RESYNC_SECONDS) == self.api.clock.time
+
+
+def run_story(story: Story, kinds: Iterable[Kind]) -> Simulation:
+    """The story from its begin to its end, undisturbed: the reference for all that is disturbed."""
+    simulation = Simulation.of(story, kinds)
+    asyncio.run(simulation.run())
+    done = simulation.steps_done, len(story.steps)
+    assert done[0] == done[1], f"'{story.name}' got stuck before its step {done[0] + 1} of {done[1]}"
+    story.seen(simulation.world)
+    return simulation
+
