@@ -1,0 +1,53 @@
+"""Gates decide on bounds, and say so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from anneal.api.evaluation import Gate, Outcome
+from anneal.api.verdicts import decide, sentence, verdict
+
+
+def gate(**test: Any) -> Gate:
+    return Gate.model_validate({"metric": "accuracy", **test})
+
+
+ABSOLUTE = gate(absolute={"minLowerBound": "0.85"})
+SUPERIOR = gate(superiority={"over": "base", "minEffect": "0.20"})
+NOT_WORSE = gate(nonInferiority={"to": "base", "margin": "0.05"})
+
+
+@pytest.mark.parametrize(
+    ("which", "lower", "upper", "outcome"),
+    [
+        (ABSOLUTE, 0.85, 0.99, "Passed"),
+        (ABSOLUTE, 0.84, 0.99, "Inconclusive"),
+        (ABSOLUTE, 0.50, 0.84, "Failed"),
+        (SUPERIOR, 0.21, 0.60, "Passed"),
+        (SUPERIOR, 0.20, 0.60, "Inconclusive"),
+        (SUPERIOR, -0.1, 0.20, "Failed"),
+        (NOT_WORSE, -0.04, 0.1, "Passed"),
+        (NOT_WORSE, -0.05, 0.1, "Inconclusive"),
+        (NOT_WORSE, -0.3, -0.05, "Failed"),
+    ],
+)
+def test_a_gate_decides_on_its_bounds(which: Gate, lower: float, upper: float, outcome: Outcome) -> None:
+    assert decide(which, lower, upper) == outcome
+
+
+def test_one_failure_fails_and_doubt_is_not_success() -> None:
+    assert verdict(["Passed", "Passed"]) == "Passed"
+    assert verdict(["Passed", "Inconclusive"]) == "Inconclusive"
+    assert verdict(["Inconclusive", "Failed", "Passed"]) == "Failed"
+    with pytest.raises(ValueError, match="no gate"):
+        verdict([])
+
+
+def test_the_sentence_tells_what_was_seen_demanded_and_needed() -> None:
+    text = sentence(SUPERIOR, "Inconclusive", "0.30", "0.10", "0.50", "0.95", 240)
+    assert text == (
+        "accuracy superiority over base is undecided: difference 0.30 (95% interval 0.10 to 0.50), demanded > 0.20."
+        " The rows cannot tell; about 240 held-out rows would."
+    )
