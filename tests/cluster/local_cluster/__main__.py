@@ -43,7 +43,9 @@ def _status(_: argparse.Namespace) -> None:
         record, parts = Record.read(cluster.layout), cluster.parts()
         print(f"{cluster.name}: {record.scope if record and parts else 'down'}")
         for name, part in parts.items():
-            print(f"  {name}: {'running' if part['running'] else 'ended'}, {part['restarts']} restarts, log {part['log']}")
+            print(
+                f"  {name}: {'running' if part['running'] else 'ended'}, {part['restarts']} restarts, log {part['log']}"
+            )
 
 
 def _load_image(arguments: argparse.Namespace) -> None:
@@ -75,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
 
     up = verbs.add_parser("up", parents=[named], help="start or repair a cluster and print its kubeconfig")
     up.add_argument(
-        "--control-plane-only", dest="scope", action="store_const", const=Scope.CONTROL_PLANE, default=Scope.WHOLE,
+        "--control-plane-only",
+        dest="scope",
+        action="store_const",
+        const=Scope.CONTROL_PLANE,
+        default=Scope.WHOLE,
         help="etcd, API server and controller-manager; no pods",
     )
     up.add_argument("--fake-gpus", type=int, metavar="N", help="advertise N GPUs that nothing backs")
@@ -83,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
 
     down = verbs.add_parser("down", parents=[named], help="end a cluster and remove what it made")
     down.add_argument(
-        "--purge", dest="end", action="store_const", const=Cluster.purge, default=Cluster.down,
+        "--purge",
+        dest="end",
+        action="store_const",
+        const=Cluster.purge,
+        default=Cluster.down,
         help="the images in its node too",
     )
     down.set_defaults(run=_down)
@@ -91,11 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("status", help="list the clusters and their parts").set_defaults(run=_status)
 
     load = verbs.add_parser("load-image", parents=[named], help="bring images into a cluster's node")
-    load.add_argument("--image", dest="images", action="append", default=[], metavar="REF", help="only this image of the folder")
-    load.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="OCI layout folder, docker-archive or OCI archive")
+    load.add_argument(
+        "--image", dest="images", action="append", default=[], metavar="REF", help="only this image of the folder"
+    )
+    load.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="OCI layout folder, docker-archive or OCI archive"
+    )
     load.set_defaults(run=_load_image)
 
-    verbs.add_parser("kubeconfig", parents=[named], help="print the path of a cluster's kubeconfig").set_defaults(run=_kubeconfig)
+    verbs.add_parser("kubeconfig", parents=[named], help="print the path of a cluster's kubeconfig").set_defaults(
+        run=_kubeconfig
+    )
 
     kubectl = verbs.add_parser("kubectl", parents=[named], help="run kubectl: kubectl [--name NAME] -- ARGUMENTS")
     kubectl.add_argument("words", nargs="*", metavar="ARGUMENTS")

@@ -30,9 +30,13 @@ cluster.local:53 in-addr.arpa:53 {{
 def dns(layout: Layout) -> list[str]:
     """Write the Corefile and give CoreDNS's command line. It knows the cluster's names and no others."""
     corefile = layout.state / "Corefile"
-    corefile.write_text(_COREFILE.format(
-        address=network.BRIDGE_ADDRESS, kubeconfig=layout.kubeconfig(DNS.name), context=f"anneal-{layout.name}",
-    ))
+    corefile.write_text(
+        _COREFILE.format(
+            address=network.BRIDGE_ADDRESS,
+            kubeconfig=layout.kubeconfig(DNS.name),
+            context=f"anneal-{layout.name}",
+        )
+    )
     return ["coredns", f"--conf={corefile}"]
 
 
@@ -44,9 +48,11 @@ def volume_provisioner(layout: Layout) -> list[str]:
 def create_storage_class(api: Api) -> None:
     """Make the default StorageClass, served by the volume provisioner."""
     storage_class: dict[str, Any] = {
-        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
         "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": "cluster.anneal.dev/folder",
-        "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
     }
     api.create("/apis/storage.k8s.io/v1/storageclasses", storage_class)

@@ -58,7 +58,9 @@ class Api:
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None, content: str) -> bytes:
         request = urllib.request.Request(
-            self.server + path, method=method, data=None if body is None else json.dumps(body).encode(),
+            self.server + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.token}", **({"Content-Type": content} if content else {})},
         )
         # No proxy of the machine's environment may stand between a cluster and its own host.

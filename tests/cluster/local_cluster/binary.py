@@ -55,16 +55,35 @@ def _build(program: Path) -> None:
     say(f"building the {program.name} program of Kubernetes {VERSION} (the first time takes minutes)")
     program.parent.mkdir(parents=True, exist_ok=True)
     unfinished = program.with_suffix(".unfinished")
-    command = ["nice", "-n", "5", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", _LINK, "-o", str(unfinished)]
+    command = [
+        "nice",
+        "-n",
+        "5",
+        "go",
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags",
+        _LINK,
+        "-o",
+        str(unfinished),
+    ]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOMEMLIMIT": "2GiB"}
     with step(f"go build {program.name}"):
         try:
             done = subprocess.run(
-                [*command, f"./cmd/{program.name}"], cwd=MODULE, env=environment, timeout=_BUILD_SECONDS,
-                stderr=subprocess.PIPE, text=True, check=False,
+                [*command, f"./cmd/{program.name}"],
+                cwd=MODULE,
+                env=environment,
+                timeout=_BUILD_SECONDS,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
             )
         except subprocess.TimeoutExpired:
-            raise ClusterError(f"go build of {program.name} took more than {_BUILD_SECONDS} s; is the machine overloaded?") from None
+            raise ClusterError(
+                f"go build of {program.name} took more than {_BUILD_SECONDS} s; is the machine overloaded?"
+            ) from None
     if done.returncode != 0:
         raise ClusterError(f"go build of {program.name} failed:\n{done.stderr[-2000:]}")
     unfinished.rename(program)
@@ -72,7 +91,9 @@ def _build(program: Path) -> None:
 
 def _source_hash() -> str:
     if shutil.which("go") is None:
-        raise ClusterError("Go is missing: the local cluster is built from source. Install Go 1.26 or newer and put it on PATH.")
+        raise ClusterError(
+            "Go is missing: the local cluster is built from source. Install Go 1.26 or newer and put it on PATH."
+        )
     digest = hashlib.sha256(f"{run(['go', 'env', 'GOVERSION'])}{_LINK}".encode())
     for source in sorted([MODULE / "go.mod", MODULE / "go.sum", *MODULE.glob("cmd/*/*.go")]):
         digest.update(source.relative_to(MODULE).as_posix().encode() + b"\0" + source.read_bytes())

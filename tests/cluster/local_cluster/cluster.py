@@ -137,14 +137,18 @@ class Cluster:
         api = self._api()
         api.merge(f"/api/v1/nodes/{node.NODE}/status", {"status": {"capacity": {_GPU: str(count)}}})
         wait_until(
-            lambda: _allocatable_gpus(api) == str(count), 30, f"the node does not advertise {count} of {_GPU}",
+            lambda: _allocatable_gpus(api) == str(count),
+            30,
+            f"the node does not advertise {count} of {_GPU}",
         )
 
     def volume_folder(self, namespace: str, claim: str) -> Path:
         """The folder on this host that backs a bound PersistentVolumeClaim."""
         found = list(self.layout.volumes.glob(f"pvc-*_{namespace}_{claim}"))
         if not found:
-            raise ClusterError(f"Claim {namespace}/{claim} has no volume yet: it gets one when its first pod is scheduled.")
+            raise ClusterError(
+                f"Claim {namespace}/{claim} has no volume yet: it gets one when its first pod is scheduled."
+            )
         return found[0]
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -168,7 +172,9 @@ class Cluster:
     def _known(self, part: str) -> dict[str, Any]:
         parts = self.parts()
         if part not in parts:
-            raise ClusterError(f"Cluster {self.name} has no part {part}; it has {', '.join(sorted(parts)) or 'none: it is down'}.")
+            raise ClusterError(
+                f"Cluster {self.name} has no part {part}; it has {', '.join(sorted(parts)) or 'none: it is down'}."
+            )
         known: dict[str, Any] = parts[part]
         return known
 
@@ -222,8 +228,11 @@ class Cluster:
         if scope is Scope.WHOLE:
             addons.create_storage_class(api)
             for command in (
-                control_plane.scheduler(layout), node.kubelet(layout, uplink), node.proxy(layout),
-                addons.dns(layout), addons.volume_provisioner(layout),
+                control_plane.scheduler(layout),
+                node.kubelet(layout, uplink),
+                node.proxy(layout),
+                addons.dns(layout),
+                addons.volume_provisioner(layout),
             ):
                 self._run(programs, command)
         with step("first ServiceAccount" + (" and node Ready" if scope is Scope.WHOLE else "")):
@@ -232,7 +241,15 @@ class Cluster:
     def _write_identities(self, uplink: Uplink) -> None:
         layout = self.layout
         pki.create_certificates(layout.pki, control_plane.server_names(uplink))
-        users = (pki.ADMIN, pki.CONTROLLER_MANAGER, pki.SCHEDULER, pki.PROXY, pki.DNS, pki.VOLUMES, pki.node_user(node.NODE))
+        users = (
+            pki.ADMIN,
+            pki.CONTROLLER_MANAGER,
+            pki.SCHEDULER,
+            pki.PROXY,
+            pki.DNS,
+            pki.VOLUMES,
+            pki.node_user(node.NODE),
+        )
         tokens = pki.create_tokens(layout.pki / "tokens.csv", users)
         control_plane.write_files(layout, uplink, {user.name: token for user, token in tokens.items()})
 
@@ -240,11 +257,17 @@ class Cluster:
         self._spawn(command[0], [str(programs.cluster), *command])
 
     def _spawn(self, part: str, argv: list[str]) -> None:
-        namespaces.order(self.layout.orders, do="start", part=part, argv=argv, log=str(self.layout.logs / f"{part}.log"))
+        namespaces.order(
+            self.layout.orders, do="start", part=part, argv=argv, log=str(self.layout.logs / f"{part}.log")
+        )
 
     def _load_pause(self, programs: binary.Programs) -> None:
         supervisor = self._record().supervisor
-        wait_until(lambda: _containerd_answers(supervisor), 30, f"containerd does not answer; see {self.layout.logs / 'containerd.log'}")
+        wait_until(
+            lambda: _containerd_answers(supervisor),
+            30,
+            f"containerd does not answer; see {self.layout.logs / 'containerd.log'}",
+        )
         folder = self.layout.state / "pause"
         images.write_program_image(folder, node.PAUSE_IMAGE, programs.toolbox, ["pause"])
         images.load_layout(supervisor, folder)
@@ -253,11 +276,14 @@ class Cluster:
         api = self._api()
         wait_until(api.ready, seconds, f"the API server is not ready; see {self.layout.logs / 'kube-apiserver.log'}")
         wait_until(
-            lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default") is not None, seconds,
+            lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default") is not None,
+            seconds,
             f"there is no default ServiceAccount; see {self.layout.logs / 'kube-controller-manager.log'}",
         )
         if scope is Scope.WHOLE:
-            wait_until(lambda: _node_is_ready(api), seconds, f"the node is not Ready; see {self.layout.logs / 'kubelet.log'}")
+            wait_until(
+                lambda: _node_is_ready(api), seconds, f"the node is not Ready; see {self.layout.logs / 'kubelet.log'}"
+            )
 
     def _stop(self) -> None:
         """End the processes and remove what outlives them, but the files."""

@@ -11,7 +11,13 @@ from local_cluster import pki
 from local_cluster.layout import Layout
 from local_cluster.network import API_PORT, API_SERVICE_ADDRESS, SERVICE_RANGE, Uplink
 
-_SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+_SERVER_NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
 _ETCD = "http://127.0.0.1:2379"
 
 
@@ -24,7 +30,12 @@ def write_files(layout: Layout, uplink: Uplink, users: Mapping[str, str]) -> Non
         users: token by user name.
     """
     # Metadata names the user, the verb and the object of each request, and what was decided: all that tests count.
-    policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata"}],
+    }
     (layout.state / "audit-policy.json").write_text(json.dumps(policy))
     for user, token in users.items():
         write_kubeconfig(layout.kubeconfig(user), layout, uplink, token)
@@ -42,12 +53,19 @@ def write_kubeconfig(file: Path, layout: Layout, uplink: Uplink, token: str) -> 
     authority = (layout.pki / "ca.crt").read_bytes()
     cluster = {"server": server_url(uplink), "certificate-authority-data": base64.b64encode(authority).decode()}
     file.touch(mode=0o600)
-    file.write_text(json.dumps({
-        "apiVersion": "v1", "kind": "Config", "current-context": name,
-        "clusters": [{"name": name, "cluster": cluster}],
-        "users": [{"name": name, "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-    }, indent=1))
+    file.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": name,
+                "clusters": [{"name": name, "cluster": cluster}],
+                "users": [{"name": name, "user": {"token": token}}],
+                "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            },
+            indent=1,
+        )
+    )
 
 
 def server_url(uplink: Uplink) -> str:
@@ -67,7 +85,8 @@ def api_server(layout: Layout, uplink: Uplink) -> list[str]:
         f"--advertise-address={uplink.node_address}",
         f"--secure-port={API_PORT}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
-        f"--tls-cert-file={keys}/apiserver.crt", f"--tls-private-key-file={keys}/apiserver.key",
+        f"--tls-cert-file={keys}/apiserver.crt",
+        f"--tls-private-key-file={keys}/apiserver.key",
         f"--client-ca-file={keys}/ca.crt",
         f"--token-auth-file={keys}/tokens.csv",
         "--anonymous-auth=false",
@@ -75,15 +94,21 @@ def api_server(layout: Layout, uplink: Uplink) -> list[str]:
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={keys}/sa.pub", f"--service-account-signing-key-file={keys}/sa.key",
-        f"--kubelet-client-certificate={keys}/kubelet-client.crt", f"--kubelet-client-key={keys}/kubelet-client.key",
+        f"--service-account-key-file={keys}/sa.pub",
+        f"--service-account-signing-key-file={keys}/sa.key",
+        f"--kubelet-client-certificate={keys}/kubelet-client.crt",
+        f"--kubelet-client-key={keys}/kubelet-client.key",
         "--kubelet-preferred-address-types=InternalIP",
-        f"--requestheader-client-ca-file={keys}/ca.crt", "--requestheader-allowed-names=front-proxy-client",
-        "--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+        f"--requestheader-client-ca-file={keys}/ca.crt",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-        f"--proxy-client-cert-file={keys}/front-proxy-client.crt", f"--proxy-client-key-file={keys}/front-proxy-client.key",
+        f"--proxy-client-cert-file={keys}/front-proxy-client.crt",
+        f"--proxy-client-key-file={keys}/front-proxy-client.key",
         f"--audit-policy-file={layout.state / 'audit-policy.json'}",
-        f"--audit-log-path={layout.audit_log}", "--audit-log-maxsize=0",
+        f"--audit-log-path={layout.audit_log}",
+        "--audit-log-maxsize=0",
     ]
 
 
@@ -94,10 +119,12 @@ def controller_manager(layout: Layout) -> list[str]:
         "--bind-address=127.0.0.1",
         "--leader-elect=false",
         # The default of 20 requests a second is what delays the first ServiceAccount by seconds.
-        "--kube-api-qps=500", "--kube-api-burst=1000",
+        "--kube-api-qps=500",
+        "--kube-api-burst=1000",
         f"--service-account-private-key-file={layout.pki}/sa.key",
         f"--root-ca-file={layout.pki}/ca.crt",
-        f"--cluster-signing-cert-file={layout.pki}/ca.crt", f"--cluster-signing-key-file={layout.pki}/ca.key",
+        f"--cluster-signing-cert-file={layout.pki}/ca.crt",
+        f"--cluster-signing-key-file={layout.pki}/ca.key",
     ]
 
 
@@ -105,8 +132,9 @@ def scheduler(layout: Layout) -> list[str]:
     access = layout.kubeconfig(pki.SCHEDULER.name)
     return [
         "kube-scheduler",
-        f"--kubeconfig={access}", f"--authentication-kubeconfig={access}", f"--authorization-kubeconfig={access}",
+        f"--kubeconfig={access}",
+        f"--authentication-kubeconfig={access}",
+        f"--authorization-kubeconfig={access}",
         "--bind-address=127.0.0.1",
         "--leader-elect=false",
     ]
-

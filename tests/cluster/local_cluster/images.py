@@ -79,7 +79,9 @@ def load_layout(supervisor: Process, folder: Path, names: Sequence[str] = ()) ->
         ClusterError: an image is not in the folder, or containerd refuses.
     """
     images = tagged(folder)
-    wanted = [image for image in images if not names or image.name in names or image.name.removeprefix("localhost/") in names]
+    wanted = [
+        image for image in images if not names or image.name in names or image.name.removeprefix("localhost/") in names
+    ]
     if len(wanted) < max(1, len(names)):
         held = ", ".join(image.name for image in images) or "no named image"
         raise ClusterError(f"{folder} holds {held}; asked for {', '.join(names) or 'any'}.")
@@ -106,7 +108,9 @@ def _load(supervisor: Process, image: Image) -> None:
     sent = [blob for digest, blob in blobs.items() if digest not in held or blob["mediaType"] in (_INDEX, _MANIFEST)]
     size = sum(blob["size"] for blob in sent) / 1e6
     with step(f"image {image.name}: {len(sent)} of {len(blobs)} blobs, {size:.0f} MB"):
-        importer = subprocess.Popen(_import(supervisor), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        importer = subprocess.Popen(
+            _import(supervisor), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         assert importer.stdin is not None
         try:
             _write_archive(importer.stdin, image, sent)
@@ -114,7 +118,9 @@ def _load(supervisor: Process, image: Image) -> None:
             pass  # the importer's own words, below, say why
         _, said = importer.communicate()
     if importer.returncode != 0:
-        raise ClusterError(f"containerd does not take {image.name} of {image.folder}: {said.decode(errors='replace').strip()[-400:]}")
+        raise ClusterError(
+            f"containerd does not take {image.name} of {image.folder}: {said.decode(errors='replace').strip()[-400:]}"
+        )
 
 
 def _write_archive(stream: IO[bytes], image: Image, blobs: Sequence[dict[str, Any]]) -> None:
@@ -168,7 +174,8 @@ def write_program_image(folder: Path, name: str, program: Path, command: Sequenc
     blobs = _Blobs(folder)
     layer_blob = blobs.add("application/vnd.oci.image.layer.v1.tar", layer.getvalue())
     configuration = {
-        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()), "os": "linux",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "os": "linux",
         "config": {"User": "65532:65532", "Entrypoint": [f"/{program.name}"], "Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]},
     }
@@ -189,4 +196,3 @@ class _Blobs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return {"mediaType": media_type, "digest": digest, "size": len(data)}
-

@@ -96,4 +96,6 @@ class Record:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise ClusterError(f"{layout.state / 'cluster.json'} is damaged ({error}); run: down --name {layout.name}") from error
+            raise ClusterError(
+                f"{layout.state / 'cluster.json'} is damaged ({error}); run: down --name {layout.name}"
+            ) from error

@@ -73,18 +73,34 @@ def open_namespaces(orders: Path, log: Path) -> Process:
     """
     package_root = str(Path(__file__).resolve().parent.parent)
     command = [
-        "setsid", "--fork",
-        "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation", "slave",
-        sys.executable, "-m", "local_cluster.supervisor", str(orders),
+        "setsid",
+        "--fork",
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=SIGKILL",
+        "--mount-proc",
+        "--propagation",
+        "slave",
+        sys.executable,
+        "-m",
+        "local_cluster.supervisor",
+        str(orders),
     ]
     environment = {**os.environ, "PYTHONPATH": package_root}
     with log.open("ab") as output:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environment, check=True)
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environment, check=True
+        )
     try:
         wait_until(orders.is_socket, 20, "no supervisor")
     except ClusterError:
         said = log.read_text(errors="replace").strip()[-400:]
-        raise ClusterError(f"The cluster's namespaces cannot be opened: {said or 'the supervisor says nothing'}") from None
+        raise ClusterError(
+            f"The cluster's namespaces cannot be opened: {said or 'the supervisor says nothing'}"
+        ) from None
     return _listener(orders)
 
 

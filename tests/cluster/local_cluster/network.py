@@ -55,8 +55,22 @@ def connect(supervisor: Process) -> Uplink:
         if uplink.host_address in taken:
             continue
         made = subprocess.run(
-            ["ip", "link", "add", uplink.interface, "type", "veth", "peer", "name", "uplink", "netns", str(supervisor.pid)],
-            capture_output=True, text=True, check=False,
+            [
+                "ip",
+                "link",
+                "add",
+                uplink.interface,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "uplink",
+                "netns",
+                str(supervisor.pid),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if made.returncode == 0:
             _address(supervisor, uplink)
@@ -75,12 +89,31 @@ def _address(supervisor: Process, uplink: Uplink) -> None:
 
 def bridge(supervisor: Process) -> None:
     """Make the pods' bridge, let it forward, and let pods reach the host by the node's address."""
-    for words in (f"link add {BRIDGE} type bridge", f"address add {BRIDGE_ADDRESS}/16 dev {BRIDGE}", f"link set {BRIDGE} up"):
+    for words in (
+        f"link add {BRIDGE} type bridge",
+        f"address add {BRIDGE_ADDRESS}/16 dev {BRIDGE}",
+        f"link set {BRIDGE} up",
+    ):
         run(inside(supervisor, "ip", *words.split()))
     # Between two pods of one bridge, Services need the bridge's frames to pass the firewall rules.
     for switch in ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/bridge/bridge-nf-call-iptables"):
         run(inside(supervisor, "sh", "-c", f"echo 1 > {switch}"))
-    run(inside(supervisor, "iptables", "-t", "nat", "-A", "POSTROUTING", "-s", POD_RANGE, "-o", "uplink", "-j", "MASQUERADE"))
+    run(
+        inside(
+            supervisor,
+            "iptables",
+            "-t",
+            "nat",
+            "-A",
+            "POSTROUTING",
+            "-s",
+            POD_RANGE,
+            "-o",
+            "uplink",
+            "-j",
+            "MASQUERADE",
+        )
+    )
 
 
 def write_cni(folder: Path) -> None:
@@ -88,7 +121,11 @@ def write_cni(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plugins = [
         {
-            "type": "bridge", "bridge": BRIDGE, "isGateway": True, "isDefaultGateway": True, "hairpinMode": True,
+            "type": "bridge",
+            "bridge": BRIDGE,
+            "isGateway": True,
+            "isDefaultGateway": True,
+            "hairpinMode": True,
             "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": [[{"subnet": POD_RANGE}]]},
         },
         {"type": "portmap", "capabilities": {"portMappings": True}},

@@ -22,8 +22,12 @@ _PRIVATE = ("/run", "/var/lib", "/var/log")
 # Kernel settings of the whole machine that the kubelet insists on. It is shown files with the values that it wants to
 # read, so that it changes nothing outside: pkg/kubelet/cm setupKernelTunables names them.
 _SETTINGS = {
-    "vm/overcommit_memory": 1, "vm/panic_on_oom": 0, "kernel/panic": 10, "kernel/panic_on_oops": 1,
-    "kernel/keys/root_maxkeys": 1000000, "kernel/keys/root_maxbytes": 25000000,
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1000000,
+    "kernel/keys/root_maxbytes": 25000000,
 }
 
 # The options of the cri section are for machines that withhold rights of their root user: see restrict_oom_score_adj.
@@ -81,18 +85,28 @@ def kubelet(layout: Layout, uplink: Uplink) -> list[str]:
     """Write the kubelet's configuration and give its command line."""
     root = layout.state / "kubelet"
     configuration = {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{layout.cgroup}", "failCgroupV1": False, "failSwapOn": False,
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{layout.cgroup}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
         "makeIPTablesUtilChains": False,
-        "clusterDNS": [network.BRIDGE_ADDRESS], "clusterDomain": "cluster.local", "resolvConf": "",
-        "podLogsDir": str(root / "podlogs"), "volumePluginDir": str(root / "volumeplugins"),
+        "clusterDNS": [network.BRIDGE_ADDRESS],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "",
+        "podLogsDir": str(root / "podlogs"),
+        "volumePluginDir": str(root / "volumeplugins"),
         # Images are kept for the next cluster of this name, so none is ever collected.
-        "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        "nodeStatusUpdateFrequency": "2s", "syncFrequency": "10s",
+        "nodeStatusUpdateFrequency": "2s",
+        "syncFrequency": "10s",
         "authentication": {
-            "anonymous": {"enabled": False}, "webhook": {"enabled": True},
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
             "x509": {"clientCAFile": str(layout.pki / "ca.crt")},
         },
         "authorization": {"mode": "Webhook"},
@@ -100,19 +114,27 @@ def kubelet(layout: Layout, uplink: Uplink) -> list[str]:
     file = layout.state / "kubelet.json"
     file.write_text(json.dumps(configuration, indent=1))
     return [
-        "kubelet", f"--config={file}", f"--kubeconfig={layout.kubeconfig(node_user(NODE).name)}",
-        f"--root-dir={root}", f"--cert-dir={root / 'pki'}",
-        f"--hostname-override={NODE}", f"--node-ip={uplink.node_address}",
+        "kubelet",
+        f"--config={file}",
+        f"--kubeconfig={layout.kubeconfig(node_user(NODE).name)}",
+        f"--root-dir={root}",
+        f"--cert-dir={root / 'pki'}",
+        f"--hostname-override={NODE}",
+        f"--node-ip={uplink.node_address}",
     ]
 
 
 def proxy(layout: Layout) -> list[str]:
     """Write kube-proxy's configuration and give its command line."""
     configuration = {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(layout.kubeconfig(PROXY.name))},
-        "mode": "iptables", "clusterCIDR": network.POD_RANGE, "hostnameOverride": NODE,
-        "detectLocalMode": "BridgeInterface", "detectLocal": {"bridgeInterface": network.BRIDGE},
+        "mode": "iptables",
+        "clusterCIDR": network.POD_RANGE,
+        "hostnameOverride": NODE,
+        "detectLocalMode": "BridgeInterface",
+        "detectLocal": {"bridgeInterface": network.BRIDGE},
         "iptables": {"minSyncPeriod": "100ms"},
         # The limits of connection tracking belong to the whole machine: leave them.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

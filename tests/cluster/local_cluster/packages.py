@@ -35,7 +35,9 @@ def missing(names: Iterable[str]) -> list[str]:
         raise ClusterError(f"This machine is not a Debian; install these by its own means: {', '.join(names)}.")
     answer = subprocess.run(
         ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *names],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     installed = {line.split()[0] for line in answer.stdout.splitlines() if line.endswith(" installed")}
     return [name for name in names if name not in installed]
@@ -51,7 +53,10 @@ def _install(names: list[str]) -> None:
             # The options wait for an apt run of somebody else instead of failing on its lock.
             done = subprocess.run(
                 ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", *arguments],
-                env=environment, capture_output=True, text=True, check=False,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
         if done.returncode != 0:
             raise ClusterError(f"apt-get {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-800:]}")

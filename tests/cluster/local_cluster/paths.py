@@ -20,7 +20,9 @@ def cache_root() -> Path:
     root = root.expanduser().resolve()
     for hidden in _HIDDEN:
         if root.is_relative_to(hidden):
-            raise ClusterError(f"The cache folder {root} lies below {hidden}, which a cluster hides; set ANNEAL_CACHE elsewhere.")
+            raise ClusterError(
+                f"The cache folder {root} lies below {hidden}, which a cluster hides; set ANNEAL_CACHE elsewhere."
+            )
     return root
 
 

@@ -44,14 +44,32 @@ def create_certificates(folder: Path, server_names: Sequence[str]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca = folder / "ca"
-    run([
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *_VALID,
-        "-subj", "/CN=anneal-local-cluster", "-keyout", f"{ca}.key", "-out", f"{ca}.crt",
-        "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
-    ])
+    run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            *_VALID,
+            "-subj",
+            "/CN=anneal-local-cluster",
+            "-keyout",
+            f"{ca}.key",
+            "-out",
+            f"{ca}.crt",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
+        ]
+    )
     server = ["subjectAltName=" + ",".join(server_names), "extendedKeyUsage=serverAuth"]
     _sign(folder / "apiserver", ca, "/CN=kube-apiserver", server)
-    _sign(folder / "kubelet-client", ca, f"/O={MASTERS}/CN=kube-apiserver-kubelet-client", ["extendedKeyUsage=clientAuth"])
+    _sign(
+        folder / "kubelet-client", ca, f"/O={MASTERS}/CN=kube-apiserver-kubelet-client", ["extendedKeyUsage=clientAuth"]
+    )
     _sign(folder / "front-proxy-client", ca, "/CN=front-proxy-client", ["extendedKeyUsage=clientAuth"])
     run(["openssl", "genrsa", "-out", str(folder / "sa.key"), "2048"])
     run(["openssl", "rsa", "-in", str(folder / "sa.key"), "-pubout", "-out", str(folder / "sa.pub")])
@@ -61,19 +79,48 @@ def create_tokens(file: Path, users: Sequence[User]) -> dict[User, str]:
     """Write the API server's token file and return the token of each user."""
     tokens = {user: secrets.token_hex(16) for user in users}
     file.touch(mode=0o600)
-    file.write_text("".join(f'{token},{user.name},{user.name},"{",".join(user.groups)}"\n' for user, token in tokens.items()))
+    file.write_text(
+        "".join(f'{token},{user.name},{user.name},"{",".join(user.groups)}"\n' for user, token in tokens.items())
+    )
     return tokens
 
 
 def _sign(target: Path, ca: Path, subject: str, extensions: Sequence[str]) -> None:
-    request = run([
-        "openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-subj", subject, "-keyout", f"{target}.key",
-    ])
+    request = run(
+        [
+            "openssl",
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-subj",
+            subject,
+            "-keyout",
+            f"{target}.key",
+        ]
+    )
     extension_file = target.with_suffix(".ext")
     extension_file.write_text("\n".join(["keyUsage=critical,digitalSignature", *extensions]) + "\n")
-    run([
-        "openssl", "x509", "-req", *_VALID, "-CA", f"{ca}.crt", "-CAkey", f"{ca}.key",
-        "-set_serial", str(secrets.randbits(63)), "-extfile", str(extension_file), "-out", f"{target}.crt",
-    ], stdin=request)
+    run(
+        [
+            "openssl",
+            "x509",
+            "-req",
+            *_VALID,
+            "-CA",
+            f"{ca}.crt",
+            "-CAkey",
+            f"{ca}.key",
+            "-set_serial",
+            str(secrets.randbits(63)),
+            "-extfile",
+            str(extension_file),
+            "-out",
+            f"{target}.crt",
+        ],
+        stdin=request,
+    )
     extension_file.unlink()

@@ -1,0 +1,363 @@
+"""The local Kubernetes against itself: what Anneal's other tests take for granted about the cluster below them.
+
+Two whole clusters run side by side for the length of this module; their pods run the toolbox of this folder's Go
+module, so that no image of Anneal is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_cluster import Cluster, ClusterError, Scope, binary, images, kubeconfig
+from local_cluster.cgroups import hierarchies
+from local_cluster.layout import Record
+from local_cluster.namespaces import wait_until
+
+pytestmark = pytest.mark.e2e
+
+TOOLBOX = "localhost/anneal-toolbox:1"
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+@pytest.fixture(scope="module")
+def toolbox_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toolbox")
+    images.write_program_image(folder, TOOLBOX, binary.build().toolbox, ["pause"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clusters(toolbox_image: Path) -> Iterator[tuple[Cluster, Cluster]]:
+    pair = Cluster("check-a"), Cluster("check-b")
+    try:
+        for cluster in pair:
+            cluster.up()
+            cluster.load_images(toolbox_image)
+        yield pair
+    finally:
+        for cluster in pair:
+            cluster.purge()
+
+
+@pytest.fixture(scope="module")
+def cluster(clusters: tuple[Cluster, Cluster]) -> Cluster:
+    return clusters[0]
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace that admits only pods of the Pod Security standard `restricted`."""
+    name = request.node.name.replace("_", "-").replace("test-", "")[:60]
+    apply(
+        cluster,
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        },
+    )
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--timeout=60s")
+
+
+def apply(cluster: Cluster, *objects: dict[str, Any]) -> None:
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+
+def container(*arguments: str, **more: Any) -> dict[str, Any]:
+    return {"name": "main", "image": TOOLBOX, "args": list(arguments), "securityContext": RESTRICTED, **more}
+
+
+def pod(namespace: str, name: str, main: dict[str, Any], **more: Any) -> dict[str, Any]:
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        **more.pop("security", {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": security,
+            "containers": [main],
+            **more,
+        },
+    }
+
+
+def claim(namespace: str, name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+
+
+def mounted(claim_name: str) -> dict[str, Any]:
+    return {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name}}]}
+
+
+DATA = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+
+
+def outcome(cluster: Cluster, namespace: str, name: str) -> str:
+    """What a pod printed, once it ended well."""
+    cluster.kubectl("-n", namespace, "wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    return cluster.kubectl("-n", namespace, "logs", name)
+
+
+def phase(cluster: Cluster, namespace: str, name: str) -> str:
+    return cluster.kubectl("-n", namespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+
+
+def test_two_clusters_share_nothing(clusters: tuple[Cluster, Cluster]) -> None:
+    first, second = clusters
+    first.kubectl("create", "namespace", "only-here")
+    assert "only-here" in first.kubectl("get", "namespaces", "-o", "name")
+    assert "only-here" not in second.kubectl("get", "namespaces", "-o", "name")
+    for each in clusters:
+        assert "node-1" in each.kubectl("get", "nodes", "-o", "name")
+    assert first.server != second.server
+
+
+def test_volume_is_made_written_and_removed(cluster: Cluster, namespace: str) -> None:
+    apply(
+        cluster,
+        claim(namespace, "data"),
+        pod(namespace, "writer", container("write", "/data/a", "kept", **DATA), **mounted("data")),
+    )
+    assert outcome(cluster, namespace, "writer") == "/data/a uid=65532 gid=65532\n"
+    folder = cluster.volume_folder(namespace, "data")
+    assert (folder / "a").read_text() == "kept"
+    cluster.kubectl("-n", namespace, "delete", "pod/writer", "pvc/data", "--timeout=30s")
+    wait_until(lambda: not folder.exists(), 20, f"{folder} outlives its claim")
+
+
+def test_fs_group_owns_the_files_of_a_volume(cluster: Cluster, namespace: str) -> None:
+    group = {"security": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000}}
+    apply(
+        cluster,
+        claim(namespace, "data"),
+        pod(namespace, "writer", container("write", "/data/a", "x", **DATA), **mounted("data"), **group),
+    )
+    assert outcome(cluster, namespace, "writer") == "/data/a uid=1000 gid=2000\n"
+
+
+def test_a_pod_finds_a_service_by_name(cluster: Cluster, namespace: str) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "greeter", "namespace": namespace},
+        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+    apply(
+        cluster,
+        service,
+        pod(namespace, "server", container("serve", ":8080", "hello")),
+        pod(namespace, "short", container("get", "http://greeter/", "30")),
+        pod(namespace, "full", container("get", f"http://greeter.{namespace}.svc.cluster.local/", "30")),
+    )
+    assert outcome(cluster, namespace, "short") == "hello\n"
+    assert outcome(cluster, namespace, "full") == "hello\n"
+
+
+def test_a_sidecar_serves_the_main_container(cluster: Cluster, namespace: str) -> None:
+    sidecar = {**container("serve", ":8080", "beside"), "name": "server", "restartPolicy": "Always"}
+    main = container("get", "http://127.0.0.1:8080/", "30")
+    apply(cluster, pod(namespace, "both", main, initContainers=[sidecar]))
+    cluster.kubectl("-n", namespace, "wait", "pod/both", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    assert cluster.kubectl("-n", namespace, "logs", "both", "-c", "main") == "beside\n"
+
+
+def test_a_projected_token_has_its_audience(cluster: Cluster, namespace: str) -> None:
+    token = {"serviceAccountToken": {"path": "token", "audience": "reports", "expirationSeconds": 600}}
+    volume = {"volumes": [{"name": "data", "projected": {"sources": [token]}}]}
+    apply(cluster, pod(namespace, "holder", container("print", "/data/token", **DATA), **volume))
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": outcome(cluster, namespace, "holder"), "audiences": ["reports"]},
+    }
+    status = json.loads(cluster.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review)))["status"]
+    assert status["authenticated"] is True
+    assert status["user"]["username"] == f"system:serviceaccount:{namespace}:default"
+    assert status["user"]["extra"]["authentication.kubernetes.io/pod-name"] == ["holder"]
+
+
+def test_fake_gpus_bound_what_is_scheduled(cluster: Cluster, namespace: str) -> None:
+    cluster.set_fake_gpus(2)
+    one, two = ({"resources": {"limits": {"nvidia.com/gpu": count}}} for count in ("1", "2"))
+    apply(cluster, pod(namespace, "first", container("pause", **one)))
+    cluster.kubectl("-n", namespace, "wait", "pod/first", "--for=condition=Ready", "--timeout=30s")
+    apply(cluster, pod(namespace, "second", container("pause", **two)))
+    cluster.kubectl("-n", namespace, "wait", "pod/second", "--for=condition=PodScheduled=False", "--timeout=30s")
+    conditions = cluster.kubectl("-n", namespace, "get", "pod/second", "-o", "jsonpath={.status.conditions}")
+    assert "Insufficient nvidia.com/gpu" in conditions
+    cluster.kubectl("-n", namespace, "delete", "pod/first", "--timeout=30s")
+    cluster.kubectl("-n", namespace, "wait", "pod/second", "--for=condition=Ready", "--timeout=60s")
+
+
+def test_a_restricted_namespace_refuses_root(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(ClusterError, match="violates PodSecurity"):
+        apply(cluster, pod(namespace, "root", container("pause"), security={"runAsUser": 0, "runAsNonRoot": False}))
+
+
+def test_the_audit_log_tells_who_wrote_what(cluster: Cluster) -> None:
+    cluster.kubectl("create", "configmap", "audited", "-n", "default")
+    events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    writes = [
+        event
+        for event in events
+        if event["verb"] == "create"
+        and event.get("objectRef", {}).get("name") == "audited"
+        and event["user"]["username"] == "admin"
+    ]
+    assert [event["responseStatus"]["code"] for event in writes] == [201]
+
+
+def test_a_killed_part_stays_away_until_started(cluster: Cluster) -> None:
+    cluster.kill("kube-scheduler")
+    assert cluster.parts()["kube-scheduler"]["running"] is False
+    cluster.start("kube-scheduler")
+    assert cluster.parts()["kube-scheduler"]["running"] is True
+
+
+def test_a_part_that_ends_by_itself_comes_back(cluster: Cluster) -> None:
+    (pid,) = pids_of(cluster, "kube-scheduler")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: cluster.parts()["kube-scheduler"]["restarts"] == 1, 10, "the scheduler does not come back")
+    assert cluster.parts()["kube-scheduler"]["running"] is True
+
+
+def test_up_repairs_what_runs_and_keeps_what_it_holds(cluster: Cluster) -> None:
+    cluster.kubectl("create", "configmap", "kept", "-n", "default")
+    cluster.kill("kubelet")
+    cluster.up()
+    assert cluster.parts()["kubelet"]["running"] is True
+    assert "kept" in cluster.kubectl("get", "configmaps", "-n", "default", "-o", "name")
+
+
+def test_an_image_is_loaded_once(
+    cluster: Cluster, toolbox_image: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster.load_images(toolbox_image)
+    assert f"image {TOOLBOX}: already there" in capsys.readouterr().err
+    # Another image with the same layer: its manifest and its configuration travel, the layer does not.
+    images.write_program_image(tmp_path, "localhost/anneal-toolbox:2", binary.build().toolbox, ["serve", ":1", "other"])
+    cluster.load_images(tmp_path, "localhost/anneal-toolbox:2")
+    assert "image localhost/anneal-toolbox:2: 2 of 3 blobs, 0 MB" in capsys.readouterr().err
+
+
+def test_an_unknown_image_is_a_sentence(cluster: Cluster, toolbox_image: Path) -> None:
+    with pytest.raises(ClusterError, match="holds localhost/anneal-toolbox:1; asked for localhost/none:1"):
+        cluster.load_images(toolbox_image, "localhost/none:1")
+
+
+def test_a_given_cluster_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ANNEAL_KUBECONFIG", str(tmp_path / "theirs"))
+    assert kubeconfig("never-started") == tmp_path / "theirs"
+    assert Cluster("never-started").parts() == {}
+
+
+def pids_of(cluster: Cluster, part: str) -> list[int]:
+    """Host ids of a part's process, found by its exact command line."""
+    argv = cluster.parts()[part]["argv"]
+    wanted = "\0".join(argv).encode() + b"\0"
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if command_line(folder) == wanted]
+
+
+def command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def gentle(cluster: Cluster) -> None:
+    """Nothing happens before `down`."""
+
+
+def kill_supervisor(cluster: Cluster) -> None:
+    record = Record.read(cluster.layout)
+    assert record is not None
+    os.kill(record.supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: not record.supervisor.alive(), 30, "the supervisor survives SIGKILL")
+
+
+@pytest.mark.parametrize("accident", [gentle, kill_supervisor])
+def test_down_leaves_the_machine_as_it_was(toolbox_image: Path, accident: Callable[[Cluster], None]) -> None:
+    before = machine()
+    cluster = Cluster("check-gone")
+    try:
+        cluster.up()
+        cluster.load_images(toolbox_image)
+        apply(
+            cluster, claim("default", "data"), pod("default", "holder", container("pause", **DATA), **mounted("data"))
+        )
+        cluster.kubectl("wait", "pod/holder", "--for=condition=Ready", "--timeout=60s")
+        during = machine()
+        accident(cluster)
+    finally:
+        cluster.purge()
+    assert during["interfaces"] != before["interfaces"]
+    assert during["cgroups"] != before["cgroups"]
+    assert machine() == before
+    assert not cluster.layout.folder.exists()
+
+
+def test_a_cluster_whose_supervisor_died_is_built_anew() -> None:
+    cluster = Cluster("check-again")
+    try:
+        cluster.up(Scope.CONTROL_PLANE)
+        kill_supervisor(cluster)
+        assert cluster.parts() == {}
+        cluster.up(Scope.CONTROL_PLANE)
+        assert "default" in cluster.kubectl("get", "namespaces", "-o", "name")
+    finally:
+        cluster.purge()
+
+
+def machine() -> dict[str, Any]:
+    """All that a cluster could leave behind on this host: interfaces, firewall, mounts, cgroups, kernel settings, folders."""
+    ours = "check-gone"
+    settings = (
+        "vm/overcommit_memory",
+        "vm/panic_on_oom",
+        "kernel/panic",
+        "kernel/panic_on_oops",
+        "net/ipv4/ip_forward",
+    )
+    return {
+        "interfaces": sorted(link["ifname"] for link in json.loads(output("ip", "-json", "link"))),
+        "routes": output("ip", "route"),
+        "firewall": [line for line in output("iptables-save").splitlines() if not line.startswith(("#", ":"))],
+        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if ours in line],
+        "cgroups": sorted(str(folder) for root in hierarchies() for folder in root.glob(f"anneal-{ours}*")),
+        "settings": {name: Path("/proc/sys", name).read_text() for name in settings},
+        "folders": [
+            Path(name).exists() for name in ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods")
+        ],
+    }
+
+
+def output(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
