@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -10,14 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anneal.api.evaluation import CANDIDATE, Evaluation, EvaluationSpec, EvaluationStatus
-from anneal.api.verdicts import baseline_of
+from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.kinds import results
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.evaluation.children import Subject, name_of_job, subject_of
 from anneal.kinds.results import StepResult
 from anneal.kinds.times import seconds_since
-from anneal.kinds.validation import complaint
 
 MEMORY_ADVICE = "raise spec.resources.memory in a new Evaluation"
 #: Fields of status that stay once they are there; the others are said anew in every pass.
@@ -84,30 +82,3 @@ class Context:
         """Seconds until activeDeadlineSeconds is over; None without one or before the start."""
         limit, since = self.spec.active_deadline_seconds, self.status.start_time
         return None if limit is None or since is None else limit - seconds_since(since, self.now)
-
-
-def problem(obj: Object) -> str | None:
-    """The first thing that is wrong with the spec, with what to do; None when it can be worked on."""
-    try:
-        spec = Evaluation.model_validate({"spec": obj.get("spec")}).spec
-    except ValidationError as error:
-        return complaint(error)
-    return next(_problems(spec), None)
-
-
-def _problems(spec: EvaluationSpec) -> Iterator[str]:
-    metrics, baselines = {m.name for m in spec.metrics}, {b.name for b in spec.baselines}
-    if CANDIDATE in baselines:
-        yield f"spec.baselines: '{CANDIDATE}' is the model under judgement; give the baseline another name"
-    for i, gate in enumerate(spec.gates):
-        if gate.metric not in metrics:
-            yield f"spec.gates[{i}].metric: no metric is named '{gate.metric}'; spec.metrics has {_names(metrics)}"
-        baseline = baseline_of(gate)
-        if baseline is not None and baseline not in baselines:
-            yield f"spec.gates[{i}]: no baseline is named '{baseline}'; spec.baselines has {_names(baselines)}"
-        if sum(test is not None for test in (gate.absolute, gate.superiority, gate.non_inferiority)) != 1:
-            yield f"spec.gates[{i}]: exactly one of absolute, superiority, nonInferiority must be set"
-
-
-def _names(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

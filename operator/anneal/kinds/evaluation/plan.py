@@ -17,9 +17,10 @@ from anneal.kinds import pods, results
 from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
 from anneal.kinds.evaluation.children import Subject, desired, name_of_job, subject_of
-from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context, problem
+from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.reasons import Reason
+from anneal.kinds.evaluation.specification import problem
 from anneal.kinds.modeldeployment.serving.triton import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of
