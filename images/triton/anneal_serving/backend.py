@@ -22,7 +22,7 @@ import triton_python_backend_utils as pb_utils  # noqa: E402
 from anneal_serving.loading import Answer, ChatModel, load  # noqa: E402
 from anneal_serving.metrics import Metrics  # noqa: E402
 from anneal_serving.probe import heartbeat_file  # noqa: E402
-from anneal_serving.questions import BadRequestError, Question, read_questions  # noqa: E402
+from anneal_serving.questions import REFUSAL, BadRequestError, Question, read_questions  # noqa: E402
 from anneal_serving.repository import INPUTS  # noqa: E402
 from anneal_serving.termination import failed, write_result  # noqa: E402
 
@@ -62,7 +62,7 @@ class TritonPythonModel:
             try:
                 rows += [(index, question, self.chat.render(question)) for question in _questions(request)]
             except BadRequestError as error:
-                responses[index] = _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
+                responses[index] = _refusal(f"{REFUSAL}{error}", pb_utils.TritonError.INVALID_ARG)
         try:
             answers = self._answer(rows)
         except Exception as error:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from anneal.api.artifacts import DigestMismatchError, verify_artifact, verify_base_model
 from anneal.api.runs import EXIT_USER_MISTAKE, RUN_FILE, MountedPath, RunResult, ServedModel, ServeRun, parse_run
-
 from anneal_serving.repository import Settings, write_model
 from anneal_serving.termination import failed, write_result
 

@@ -19,8 +19,12 @@ DEFAULT_MAX_TOKENS = 256
 MAX_MAX_TOKENS = 32_768
 
 
+#: How every refusal begins. Triton answers HTTP 400 for a dead model process too, so clients tell them by this.
+REFUSAL = "bad request: "
+
+
 class BadRequestError(ValueError):
-    """The client's mistake; the message goes to it word for word with HTTP 400."""
+    """The client's mistake; the message goes to it behind REFUSAL, with HTTP 400."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""One evaluation from its run document to its result: the order of the work, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tritonclient.http.aio import InferenceServerClient
+
+from anneal.api.artifacts import digest_of_file
+from anneal.api.runs import EvaluateRun, RunResult
+from anneal.api.verdicts import baseline_of
+from anneal_evaluator.answers import AnswerFile, write_atomically
+from anneal_evaluator.decide import judge, refuse_too_many_errors
+from anneal_evaluator.errors import INVALID_RUN, mistake
+from anneal_evaluator.held_out import HeldOutRow, read_held_out
+from anneal_evaluator.page import page
+from anneal_evaluator.progress import Progress
+from anneal_evaluator.report import data, document, gate_sentence, write_report
+from anneal_evaluator.respond import (
+    PATIENCE_SECONDS,
+    Interview,
+    Question,
+    ask_all,
+    check_prompts,
+    patiently,
+    questions,
+)
+from anneal_evaluator.score import score, scorers_of, write_scores
+from anneal_evaluator.server import TritonServer
+
+SCORES_FILE = "scores.jsonl"
+PAGE_FILE = "report.html"
+
+
+def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> RunResult:
+    """Judges, and leaves answers, scores and report in the report's directory. Raises EvaluationError, OSError."""
+    check_names(run)
+    rows = read_held_out(run.held_out, run.held_out_digest)
+    scorers = scorers_of(run.metrics, rows)
+    directory = Path(run.report.path)
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {model: AnswerFile(directory / f"responses-{model}.jsonl") for model in run.models}
+
+    server, asked = asyncio.run(_interview(run, rows, files, patience_seconds))
+    keys = {model: [q.key for q in asked if q.model == model] for model in run.models}
+    answers = {model: [files[model][key] for key in keys[model]] for model in run.models}
+    refuse_too_many_errors(run, answers)
+    check_prompts(run, asked, files)
+
+    scores = score(run, scorers, rows, answers)
+    judgement = judge(run, scorers, scores)
+    write_scores(directory / SCORES_FILE, run, rows, scores)
+    for model in run.models:
+        files[model].compact(keys[model])
+    written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
+    report = document(run, answers, judgement, server, {path.name: digest_of_file(path) for path in written})
+    write_atomically(directory / PAGE_FILE, page(run, report, judgement, rows, answers, scores).encode())
+    digest = write_report(directory, report)
+    return RunResult(
+        role="evaluate",
+        outcome="Succeeded",
+        reason="Judged",
+        message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
+        evaluate=data(run, answers, judgement, digest),
+    )
+
+
+async def _interview(
+    run: EvaluateRun, rows: list[HeldOutRow], files: dict[str, AnswerFile], patience_seconds: float
+) -> tuple[str, list[Question]]:
+    """Asks what has no answer yet. Returns the server's name and version, and all questions."""
+    generation = run.generation
+    async with InferenceServerClient(
+        run.server_url, conn_limit=generation.concurrency, conn_timeout=float(2 * generation.timeout_seconds)
+    ) as client:
+        server = TritonServer(client)
+        version = await patiently(server.version, run.server_url, patience_seconds)
+        asked = questions(run, rows, version)
+        already = sum(1 for question in asked if files[question.model].has(question.key))
+        progress = Progress(run.reporting, already, len(asked))
+        await ask_all(Interview(run, server, files, progress, patience_seconds), asked)
+    return version, asked
+
+
+def check_names(run: EvaluateRun) -> None:
+    """Raises EvaluationError unless models, baselines, metrics and gates fit together."""
+    if len(run.models) != 1 + len(run.baselines):
+        raise mistake(INVALID_RUN, f"{len(run.models)} models were named for {len(run.baselines)} baselines.")
+    metrics, baselines = {m.name for m in run.metrics}, {b.name for b in run.baselines}
+    for gate in run.gates:
+        if gate.metric not in metrics:
+            raise mistake(INVALID_RUN, f"A gate names the metric {gate.metric}, which spec.metrics does not have.")
+        if (name := baseline_of(gate)) is not None and name not in baselines:
+            raise mistake(INVALID_RUN, f"A gate names the baseline {name}, which spec.baselines does not have.")

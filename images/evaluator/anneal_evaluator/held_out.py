@@ -1,0 +1,69 @@
+"""The rows that are asked: JSON Lines, verified against the digest that the trainer recorded before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from anneal.api.artifacts import digest_of_file
+from anneal.api.model import ApiModel
+from anneal.api.runs import MountedPath
+from anneal_evaluator.errors import DIGEST_MISMATCH, HELD_OUT_EMPTY, HELD_OUT_INVALID, mistake
+
+
+class Message(ApiModel):
+    """One turn of a chat."""
+
+    role: str = Field(description="system, user or assistant.")
+    content: str = Field(description="What was said.")
+
+
+class HeldOutRow(ApiModel):
+    """One question and the answer that a person gave."""
+
+    id: str = Field(min_length=1, description="Unique in the file.")
+    messages: list[Message] = Field(min_length=1, description="The chat up to the answer.")
+    reference: str = Field(description="The answer to compare with.")
+
+
+def read_held_out(location: MountedPath, digest: str) -> list[HeldOutRow]:
+    """All rows of the file, in its order.
+
+    Raises EvaluationError: the file is missing, is not the one that was recorded, is empty, or a line is not a row.
+    """
+    path = Path(location.path)
+    if not path.is_file():
+        raise mistake(DIGEST_MISMATCH, f"The held-out rows {location.uri} do not exist; were they moved or deleted?")
+    found = digest_of_file(path)
+    if found != digest:
+        raise mistake(
+            DIGEST_MISMATCH,
+            f"The held-out rows {location.uri} were changed after training: their digest is {found}, recorded was"
+            f" {digest}. Restore the file or train again.",
+        )
+    rows = [
+        _parse(line, number, location.uri)
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1)
+        if line.strip()
+    ]
+    if not rows:
+        raise mistake(
+            HELD_OUT_EMPTY,
+            f"{location.uri} holds no rows, so there is nothing to judge by. Train with dataset.split.heldOut > 0.",
+        )
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise mistake(HELD_OUT_INVALID, f"Row id {row.id!r} occurs twice in {location.uri}; ids must be unique.")
+        seen.add(row.id)
+    return rows
+
+
+def _parse(line: bytes, number: int, uri: str) -> HeldOutRow:
+    try:
+        return HeldOutRow.model_validate_json(line)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the line"
+        raise mistake(HELD_OUT_INVALID, f"Line {number} of {uri}: {where}: {problem['msg']}.") from error

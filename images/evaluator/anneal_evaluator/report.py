@@ -1,0 +1,160 @@
+"""The judgement as documents: report.json for machines, compact rows for the termination message.
+
+report.json is in canonical form, so that its digest, which travels in the pod's result, is that of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anneal.api.artifacts import digest_of_file
+from anneal.api.evaluation import CANDIDATE
+from anneal.api.runs import EvaluateData, EvaluateRun
+from anneal.api.verdicts import gate_name, required, sentence
+from anneal_evaluator.answers import write_atomically
+from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
+from anneal_evaluator.score import Answers
+
+REPORT_FILE = "report.json"
+
+
+def number(value: float) -> str:
+    """A number in results: four decimals, a thousandth of what any bound here can mean."""
+    return f"{value:.4f}"
+
+
+def gate_sentence(run: EvaluateRun, decision: GateDecision) -> str:
+    """The gate's outcome for people."""
+    estimate = decision.estimate
+    return sentence(
+        decision.gate,
+        decision.outcome,
+        number(estimate.value),
+        number(estimate.bounds.lower),
+        number(estimate.bounds.upper),
+        run.statistics.confidence,
+        decision.rows_needed,
+    )
+
+
+def document(
+    run: EvaluateRun, answers: Answers, judgement: Judgement, server: str, files: Mapping[str, str]
+) -> dict[str, Any]:
+    """report.json: what was judged, by what, and everything found. `files` are the digests of those beside it."""
+    return {
+        "evaluation": run.object.to_json(),
+        "verdict": judgement.verdict,
+        "candidateDigest": run.candidate_digest,
+        "baseDigest": run.base_digest,
+        "heldOut": {"uri": run.held_out.uri, "digest": run.held_out_digest},
+        "server": server,
+        "generation": run.generation.to_json(),
+        "statistics": run.statistics.to_json(),
+        "policy": run.policy.to_json(),
+        "models": [_model(run, index, answers) for index in range(len(run.models))],
+        "results": [
+            {"metric": run.metrics[m].name, "model": label(run, k), **_estimate(estimate)}
+            for (m, k), estimate in judgement.results.items()
+        ],
+        "comparisons": [_comparison(run, comparison) for comparison in judgement.comparisons],
+        "gates": [
+            {
+                "gate": gate_name(decision.gate),
+                "outcome": decision.outcome,
+                "required": required(decision.gate),
+                "message": gate_sentence(run, decision),
+                **_estimate(decision.estimate),
+            }
+            for decision in judgement.gates
+        ],
+        "files": dict(files),
+    }
+
+
+def write_report(directory: Path, report: dict[str, Any]) -> str:
+    """Writes report.json in canonical form and returns its digest."""
+    path = directory / REPORT_FILE
+    write_atomically(path, json.dumps(report, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+    return digest_of_file(path)
+
+
+def data(run: EvaluateRun, answers: Answers, judgement: Judgement, report_digest: str) -> EvaluateData:
+    """The judgement as it fits into a termination message."""
+    return EvaluateData(
+        models=[_counts(answers, model) for model in run.models],
+        results=[
+            (m, k, e.n, number(e.value), number(e.bounds.lower), number(e.bounds.upper))
+            for (m, k), e in judgement.results.items()
+        ],
+        comparisons=[
+            (
+                c.metric,
+                c.model,
+                c.difference.n,
+                number(c.difference.value),
+                number(c.difference.bounds.lower),
+                number(c.difference.bounds.upper),
+                None if c.mid_p is None else f"{c.mid_p:.2g}",
+                number(c.mde),
+                c.rows_needed,
+            )
+            for c in judgement.comparisons
+        ],
+        gates=[
+            (d.outcome, number(d.estimate.value), number(d.estimate.bounds.lower), number(d.estimate.bounds.upper))
+            for d in judgement.gates
+        ],
+        report_uri=run.report.uri,
+        report_digest=report_digest,
+    )
+
+
+def label(run: EvaluateRun, model: int) -> str:
+    """What results call a model: 'candidate', or the baseline's name."""
+    return CANDIDATE if model == 0 else run.baselines[model - 1].name
+
+
+def _counts(answers: Answers, model: str) -> tuple[int, int, int]:
+    outcomes = [answer.outcome for answer in answers[model]]
+    return len(outcomes), len(outcomes) - outcomes.count("answered"), outcomes.count("truncated")
+
+
+def _model(run: EvaluateRun, index: int, answers: Answers) -> dict[str, Any]:
+    asked, errors, truncated = _counts(answers, run.models[index])
+    seconds = [answer.seconds for answer in answers[run.models[index]] if answer.outcome == "answered"]
+    p50, p95 = np.percentile(seconds, [50, 95]) if seconds else (0.0, 0.0)
+    return {
+        "name": label(run, index),
+        "digest": run.candidate_digest if index == 0 else run.base_digest,
+        "asked": asked,
+        "errors": errors,
+        "truncated": truncated,
+        "outputTokens": sum(answer.output_tokens for answer in answers[run.models[index]]),
+        "secondsP50": number(float(p50)),
+        "secondsP95": number(float(p95)),
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "n": estimate.n,
+        "value": number(estimate.value),
+        "lower": number(estimate.bounds.lower),
+        "upper": number(estimate.bounds.upper),
+    }
+
+
+def _comparison(run: EvaluateRun, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "metric": run.metrics[comparison.metric].name,
+        "baseline": label(run, comparison.model),
+        **_estimate(comparison.difference),
+        "mcnemarMidP": comparison.mid_p,
+        "mde": number(comparison.mde),
+        "rowsNeeded": comparison.rows_needed,
+    }

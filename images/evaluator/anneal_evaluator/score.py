@@ -1,0 +1,72 @@
+"""From stored answers to numbers. Scores are made anew from the answers every time, never stored ahead of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anneal.api.evaluation import Metric
+from anneal.api.runs import EvaluateRun
+from anneal_evaluator.answers import StoredAnswer, write_atomically
+from anneal_evaluator.errors import METRIC_UNUSABLE, mistake
+from anneal_evaluator.held_out import HeldOutRow
+from anneal_evaluator.metrics import scorer_of
+from anneal_evaluator.metrics.scorer import Scorer
+
+#: Answers of each model, in the order of the rows.
+Answers = Mapping[str, Sequence[StoredAnswer]]
+
+
+def scorers_of(metrics: Sequence[Metric], rows: Sequence[HeldOutRow]) -> list[Scorer]:
+    """A scorer per metric, each checked against every reference before anybody is asked anything.
+
+    Raises EvaluationError, naming metric and row, when a metric cannot be used.
+    """
+    scorers = []
+    for metric in metrics:
+        try:
+            scorer = scorer_of(metric)
+        except ValueError as error:
+            raise mistake(METRIC_UNUSABLE, f"Metric {metric.name} cannot be used: {error}.") from error
+        for row in rows:
+            try:
+                scorer.check_reference(row.reference)
+            except ValueError as error:
+                where = f"the reference answer of held-out row {row.id!r}"
+                raise mistake(METRIC_UNUSABLE, f"Metric {metric.name} does not fit {where}: {error}.") from error
+        scorers.append(scorer)
+    return scorers
+
+
+def score(
+    run: EvaluateRun, scorers: Sequence[Scorer], rows: Sequence[HeldOutRow], answers: Answers
+) -> NDArray[np.float64]:
+    """Scores of shape [metrics, models, rows]; NaN where there is no answer. Raises EvaluationError."""
+    scores = np.full((len(scorers), len(run.models), len(rows)), np.nan)
+    for m, (metric, scorer) in enumerate(zip(run.metrics, scorers, strict=True)):
+        for k, model in enumerate(run.models):
+            for i, (row, answer) in enumerate(zip(rows, answers[model], strict=True)):
+                if answer.outcome != "answered":
+                    continue
+                try:
+                    scores[m, k, i] = scorer.score(answer.text, row.reference)
+                except ValueError as error:
+                    raise mistake(METRIC_UNUSABLE, f"Metric {metric.name} cannot be used: {error}.") from error
+    return scores
+
+
+def write_scores(path: Path, run: EvaluateRun, rows: Sequence[HeldOutRow], scores: NDArray[np.float64]) -> None:
+    """One JSON line per row: its id, and per metric the score of each model, null where there is no answer."""
+    lines = []
+    for i, row in enumerate(rows):
+        by_metric = {metric.name: _by_model(run, scores[m, :, i]) for m, metric in enumerate(run.metrics)}
+        lines.append(json.dumps({"row": row.id, "scores": by_metric}, ensure_ascii=False) + "\n")
+    write_atomically(path, "".join(lines).encode())
+
+
+def _by_model(run: EvaluateRun, scores: NDArray[np.float64]) -> dict[str, float | None]:
+    return {model: None if np.isnan(score) else float(score) for model, score in zip(run.models, scores, strict=True)}

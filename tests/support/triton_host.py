@@ -1,0 +1,175 @@
+"""The real tritonserver on this machine, without an image: prepared once in the cache, started per test.
+
+The server comes from the wheel of nvidia-pytriton, the Python of its stub from an environment that overlays numpy < 2
+(this Triton dies at the first string with numpy 2) on the development environment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = [REPOSITORY / "operator", REPOSITORY / "images/triton"]
+TRITON = "nvidia-pytriton==0.7.0"
+NUMPY = "numpy==1.26.4"
+START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class TritonHost:
+    """Where the prepared server is."""
+
+    root: Path
+
+    @property
+    def server(self) -> Path:
+        return self.root / "dist/pytriton/tritonserver"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Environment of the server: its stub finds Python by PATH, and libpython where that Python keeps it."""
+        return {
+            **os.environ,
+            "PATH": f"{self.root / 'env/bin'}:{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+            "HF_HUB_OFFLINE": "1",
+            **more,
+        }
+
+
+def prepare() -> TritonHost:
+    """The server in the cache, installed by uv if it is not there yet (55 MB for the server, 18 MB for numpy)."""
+    cache = Path(
+        os.environ.get("ANNEAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anneal"
+    )
+    wanted = "\n".join([TRITON, NUMPY, sys.version, sys.prefix, *map(str, SOURCES)])
+    root = cache / "triton" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with (root.parent / f"{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "ready").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            _install(root)
+            (root / "ready").touch()
+    return TritonHost(root)
+
+
+def _install(root: Path) -> None:
+    _uv("pip", "install", "--no-deps", "--python", sys.executable, "--target", str(root / "dist"), TRITON)
+    host = TritonHost(root)
+    stub = host.server / "backends/python/triton_python_backend_stub"
+    shutil.copy(host.server / "python_backend_stubs" / f"{sys.version_info[0]}.{sys.version_info[1]}" / stub.name, stub)
+    for program in (stub, host.server / "bin/tritonserver"):
+        program.chmod(0o755)
+    _uv("venv", "--python", sys.executable, str(root / "env"))
+    _uv("pip", "install", "--python", str(root / "env/bin/python"), NUMPY)
+    (packages,) = (root / "env/lib").glob("python3*/site-packages")
+    shared = "\n".join(map(str, [*SOURCES, sysconfig.get_path("purelib")]))
+    (packages / "shared.pth").write_text(shared + "\n", encoding="utf-8")
+
+
+def _uv(*arguments: str) -> None:
+    done = subprocess.run(["uv", *arguments, "--quiet"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"uv {' '.join(arguments)} failed:\n{done.stderr}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started tritonserver."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    metrics_address: str
+    log: Path
+
+    def is_ready(self) -> bool:
+        """What Triton itself says of its health."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/v2/health/ready", timeout=5) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+    def stubs(self) -> list[int]:
+        """Process ids of the Python models."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "triton_python_backend_stub"], capture_output=True, text=True
+        )
+        return [int(line) for line in found.stdout.split()]
+
+
+@contextmanager
+def started(host: TritonHost, repository: Path, log: Path, **environment: str) -> Iterator[Server]:
+    """A server that has bound its port or ended; stopped with all its stubs when the block ends."""
+    http, grpc, metrics = _free_ports(3)
+    command = [
+        str(host.server / "bin/tritonserver"),
+        f"--model-repository={repository}",
+        f"--backend-directory={host.server / 'backends'}",
+        "--model-control-mode=none",
+        "--exit-timeout-secs=5",
+        f"--http-port={http}",
+        f"--grpc-port={grpc}",
+        f"--metrics-port={metrics}",
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=host.environment(**environment),
+            start_new_session=True,
+        )
+    server = Server(process, f"localhost:{http}", f"localhost:{metrics}", log)
+    try:
+        _wait(server)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        with _ignore_gone():
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _ignore_gone() -> Iterator[None]:
+    try:
+        yield
+    except ProcessLookupError:
+        return
+
+
+def _wait(server: Server) -> None:
+    end = time.monotonic() + START_SECONDS
+    while server.process.poll() is None and not server.is_ready():
+        assert time.monotonic() < end, f"tritonserver did not start:\n{server.log.read_text(errors='replace')[-4000:]}"
+        time.sleep(0.3)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
