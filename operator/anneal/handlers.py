@@ -44,7 +44,7 @@ async def watch(
     existing = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=_registry((*own, *children), wakes, add, credentials),
-        settings=_settings(children),
+        settings=kopf_settings(children),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=list(namespaces),
@@ -74,7 +74,7 @@ def _registry(
             add(key)
 
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        return _connection(await credentials())
+        return connection(await credentials())
 
     kopf.on.login(id="login", registry=registry)(login)
     for resource in resources:
@@ -83,7 +83,7 @@ def _registry(
     return registry
 
 
-def _settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
+def kopf_settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True  # no cluster-wide look at namespaces and definitions
     settings.posting.enabled = False
@@ -101,7 +101,7 @@ def _settings(children: Iterable[Resource]) -> kopf.OperatorSettings:
     return settings
 
 
-def _connection(credentials: Credentials) -> kopf.ConnectionInfo:
+def connection(credentials: Credentials) -> kopf.ConnectionInfo:
     scheme, _, token = (credentials.authorization or "").partition(" ")
     return kopf.ConnectionInfo(
         server=credentials.server,
