@@ -166,8 +166,8 @@ FAILURES = {
         pod("Failed", containers=[terminated(137)]),
         PodReason.RESULT_UNREADABLE,
         (
-            "container trainer of pod work-x ended with exit code 137 (signal 9): the pod ended without a readable result;"
-            " its termination message was: nothing"
+            "container trainer of pod work-x ended with exit code 137 (signal 9): the pod ended without a readable"
+            " result; its termination message was: nothing"
         ),
     ),
     "says success and fails": (
@@ -226,9 +226,10 @@ def test_the_result_is_that_of_the_main_container() -> None:
     assert pods.result_of(given).role == "publish"
 
 
-def test_a_pod_without_a_result_says_so() -> None:
+@pytest.mark.parametrize("given", [pod("Succeeded"), pod("Running", containers=[waiting("PodInitializing")])])
+def test_a_pod_without_a_result_says_so(given: Any) -> None:
     with pytest.raises(ValueError, match="pod work-x says nothing of how its container ended"):
-        pods.result_of(pod("Succeeded"))
+        pods.result_of(given)
 
 
 def test_crashes_name_each_container_that_does_not_stay_up() -> None:

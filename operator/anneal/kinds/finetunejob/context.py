@@ -9,9 +9,6 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from anneal.api.finetunejob import FineTuneJobSpec, FineTuneJobStatus
-from anneal.api.references import PvcLocation, parse
-from anneal.api.runs import MountedPath
-from anneal.kinds.children import claim_path
 from anneal.kinds.contract import Seen
 from anneal.kinds.times import seconds_since
 
@@ -41,11 +38,3 @@ class Context:
         """Seconds until activeDeadlineSeconds is over, None without one or while its clock stands still."""
         limit, since = self.spec.active_deadline_seconds, self.status.active_since
         return None if limit is None or since is None else limit - seconds_since(since, self.now)
-
-
-def mounted(uri: str) -> MountedPath:
-    """Where a pod finds what a pvc:// URI names. Raises ValueError for any other URI."""
-    location = parse(uri)
-    if not isinstance(location, PvcLocation):
-        raise ValueError(f"'{uri}' is not on a claim")
-    return MountedPath(uri=uri, path=location.below(claim_path(location.claim)))

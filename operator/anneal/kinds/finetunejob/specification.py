@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from anneal.api.finetunejob import FineTuneJob, FineTuneJobSpec
 from anneal.api.references import parse
 from anneal.kinds.contract import Object
+from anneal.kinds.validation import complaint
 
 ADVICE = "correct it and apply the object again"
 
@@ -24,7 +25,7 @@ def problem(obj: Object) -> str | None:
     try:
         job = FineTuneJob.model_validate(obj)
     except ValidationError as error:
-        return f"{_first(error)}; {ADVICE}"
+        return f"{complaint(error)}; {ADVICE}"
     found = next(_problems(job.spec), None)
     return f"{found}; {ADVICE}" if found else None
 
@@ -62,12 +63,3 @@ def uris(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
     """(field, URI) of every location that the spec names."""
     sources = ((f"spec.dataset.sources[{i}].uri", s.uri) for i, s in enumerate(spec.dataset.sources))
     return ("spec.model.uri", spec.model.uri), *sources, ("spec.output.uri", spec.output.uri)
-
-
-def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False)
-    first = found[0]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    given = f" is {str(first['input'])[:64]!r}" if isinstance(first["input"], str | int | float) else ""
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{field}{given}: {first['msg'].removeprefix('Value error, ')}{more}"

@@ -20,12 +20,13 @@ from anneal.api.model import ApiModel
 from anneal.api.references import PvcLocation, parse
 from anneal.api.runs import FitRun, PrepareRun, PublishRun, Reporting, Run, RunResult, SourceInput
 from anneal.api.workloads import Resources
-from anneal.kinds.children import claim_path, identity
+from anneal.kinds.children import identity
 from anneal.kinds.conditions import Mark, no, yes
-from anneal.kinds.finetunejob.context import Context, mounted
+from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.progress import checkpointed, interrupted
 from anneal.kinds.finetunejob.reasons import Reason
 from anneal.kinds.finetunejob.specification import uris
+from anneal.kinds.upstream import location, mounted
 
 Part = TypeVar("Part", bound=ApiModel)
 
@@ -67,20 +68,20 @@ class Step:
 
     def written(self, spec: FineTuneJobSpec) -> tuple[str, ...]:
         """The claims that its pod writes to."""
-        return tuple(c for f, c in claims(spec) if self.writes and f.startswith(self.writes))
+        return tuple(c for f, c in claims(spec) if f.startswith(self.writes))
 
 
 def claims(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
     """(field, claim) of every claim that the spec names."""
-    locations = ((field, parse(uri)) for field, uri in uris(spec))
-    return tuple((field, location.claim) for field, location in locations if isinstance(location, PvcLocation))
+    places = ((field, parse(uri)) for field, uri in uris(spec))
+    return tuple((field, place.claim) for field, place in places if isinstance(place, PvcLocation))
 
 
 def prepare_run(ctx: Context) -> PrepareRun:
     spec = ctx.spec
     return PrepareRun(
         object=identity(ctx.seen),
-        model=mounted(spec.model.uri),
+        model=mounted(location(spec.model.uri)),
         sources=[_source(s.uri, s.format) for s in spec.dataset.sources],
         expect=spec.dataset.expect,
         split=spec.dataset.split,
@@ -93,7 +94,7 @@ def fit_run(ctx: Context) -> FitRun:
     spec, status, reports = ctx.spec, ctx.status, ctx.seen.facts.reports
     return FitRun(
         object=identity(ctx.seen),
-        model=mounted(spec.model.uri),
+        model=mounted(location(spec.model.uri)),
         base_digest=_needed(status.model, "model").digest,
         train_digest=_needed(status.dataset, "dataset").digest,
         lora=_needed(spec.lora, "lora"),
@@ -107,11 +108,11 @@ def publish_run(ctx: Context) -> PublishRun:
     base, data = _needed(status.model, "model"), _needed(status.dataset, "dataset")
     return PublishRun(
         object=identity(ctx.seen),
-        model=mounted(spec.model.uri),
+        model=mounted(location(spec.model.uri)),
         base_digest=base.digest,
         chat_template_hash=base.chat_template_hash,
         test_digest=data.test_digest,
-        output=mounted(spec.output.uri),
+        output=mounted(location(spec.output.uri)),
         lora=_needed(spec.lora, "lora"),
         training=spec.training,
         counts=data.counts,
@@ -186,10 +187,10 @@ def _published(status: FineTuneJobStatus) -> Mark:
 
 
 def _source(uri: str, format_: Literal["Auto", "Messages", "PromptCompletion", "Alpaca"]) -> SourceInput:
-    location = parse(uri)
-    if isinstance(location, PvcLocation):
-        return SourceInput(uri=uri, path=location.below(claim_path(location.claim)), format=format_)
-    return SourceInput(uri=uri, url=location.url, format=format_)
+    where = parse(uri)
+    if isinstance(where, PvcLocation):
+        return SourceInput(uri=uri, path=mounted(where).path, format=format_)
+    return SourceInput(uri=uri, url=where.url, format=format_)
 
 
 def _needed(part: Part | None, name: str) -> Part:

@@ -5,6 +5,7 @@ Read it as a table. What is recorded in status is one of START, PREPARED, TRAINE
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,8 +61,6 @@ RESULTS: dict[str, Json] = {
 
 def message(role: str, data: Json | None = None, *, key: str | None = None) -> str:
     """The termination message of a pod that succeeded, by hand, so that it may be wrong."""
-    import json
-
     said = RESULTS[role] if data is None else data
     return json.dumps({"role": role, "outcome": "Succeeded", "reason": "Succeeded", key or role: said})
 
