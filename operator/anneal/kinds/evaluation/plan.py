@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from anneal.api.conditions import is_true
-from anneal.api.evaluation import KIND
+from anneal.api.evaluation import KIND, Evaluation
 from anneal.kinds import pods, results
 from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
@@ -20,10 +20,10 @@ from anneal.kinds.evaluation.children import Subject, desired, name_of_job, subj
 from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.reasons import Reason
-from anneal.kinds.evaluation.specification import problem
 from anneal.kinds.modeldeployment.serving.triton import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of
+from anneal.kinds.validation import problem
 
 #: Claims are not watched, so they are looked for again after this long, in seconds.
 CLAIM_RETRY = 15.0
@@ -54,7 +54,7 @@ Rule = Callable[[Context], Decision | None]
 
 def references(obj: Object, found: Found) -> frozenset[Wanted]:
     """The candidate until it is recorded, then its claims until the end."""
-    if is_finished(obj) or problem(obj) is not None:
+    if is_finished(obj) or problem(obj, Evaluation) is not None:
         return frozenset()
     subject = subject_of(obj.get("status") or {})
     if subject is None:
@@ -87,7 +87,7 @@ def is_finished(obj: Object) -> bool:
 
 
 def spec_is_invalid(ctx: Context) -> Decision | None:
-    if (wrong := problem(ctx.seen.obj)) is None:
+    if (wrong := problem(ctx.seen.obj, Evaluation)) is None:
         return None
     return Decision(Verdict("Pending", Reason.INVALID_SPEC, f"{wrong}; correct it and apply again", Health.STUCK))
 
@@ -276,7 +276,7 @@ def _subject(ctx: Context) -> Subject:
 
 
 def _deadline_in(ctx: Context) -> float | None:
-    return ctx.deadline_in if problem(ctx.seen.obj) is None else None
+    return ctx.deadline_in if problem(ctx.seen.obj, Evaluation) is None else None
 
 
 def _server_crash(ctx: Context) -> pods.Crash | None:

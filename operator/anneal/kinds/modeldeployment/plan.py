@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from anneal.api.conditions import find
-from anneal.api.modeldeployment import KIND, ModelDeploymentSpec, ModelDeploymentStatus, Revision
+from anneal.api.modeldeployment import KIND, ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, Revision
 from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
 from anneal.kinds.modeldeployment import promotion
@@ -27,8 +27,8 @@ from anneal.kinds.modeldeployment.children import (
 from anneal.kinds.modeldeployment.context import Context, status_in
 from anneal.kinds.modeldeployment.reasons import Reason
 from anneal.kinds.modeldeployment.revisions import missing_claims, next_record
-from anneal.kinds.modeldeployment.specification import problem
 from anneal.kinds.times import timestamp
+from anneal.kinds.validation import problem
 
 #: Claims are not watched, so they are looked for again after this long, in seconds.
 CLAIM_RETRY = 15.0
@@ -41,7 +41,7 @@ Rule = Callable[[Context], Verdict | None]
 
 def references(obj: Object, found: Found) -> frozenset[Wanted]:
     """What decides the artifact, whoever may have its Service's name, and then the claims of the artifact."""
-    if problem(obj) is not None:
+    if problem(obj, ModelDeployment) is not None:
         return frozenset()
     spec = ModelDeploymentSpec.model_validate(obj["spec"])
     contenders = promotion.contenders(spec, status_in(obj).revisions, found)
@@ -55,7 +55,7 @@ def references(obj: Object, found: Found) -> frozenset[Wanted]:
 
 def plan(seen: Seen, now: datetime) -> Plan:
     """The whole plan for one ModelDeployment."""
-    if (wrong := problem(seen.obj)) is not None:
+    if (wrong := problem(seen.obj, ModelDeployment)) is not None:
         return _invalid(seen, wrong)
     ctx = Context(seen, now)
     verdict = next(v for rule in RULES if (v := rule(ctx)) is not None)

@@ -1,0 +1,385 @@
+"""Situations of an Evaluation, each with what should be said and done in it.
+
+Read it as a table. RECORDED is what status holds from the moment that the candidate's artifact is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.support.builders import as_stored, digest, evaluation, failed, fine_tune_job
+from tests.unit.kinds.scenes import NOW, ago, condition, ended, live, pod, seen, terminated, waiting
+
+from anneal.api.runs import EvaluateData, ProgressReport, RunResult
+from anneal.kinds.contract import Object, Reference, Seen
+from anneal.kinds.evaluation.plan import plan
+from anneal.kinds.evaluation.reasons import Reason
+from anneal.kinds.pods import PodReason
+from anneal.kinds.results import ResultReason
+
+Json = dict[str, Any]
+
+ARTIFACT: Json = {
+    "uri": "pvc://models/intents-v1/0123456789abcdef",
+    "digest": digest("artifact"),
+    "baseUri": "pvc://hub/base",
+    "baseDigest": digest("base"),
+    "chatTemplateHash": digest("template"),
+    "sizeBytes": 10_000_000,
+    "heldOutUri": "pvc://models/intents-v1/0123456789abcdef/evaluation/held-out.jsonl",
+    "heldOutDigest": digest("held out"),
+    "heldOutCount": 150,
+}
+RECORDED: Json = {
+    "startTime": ago(600),
+    "subjectUri": ARTIFACT["uri"],
+    "subjectDigest": ARTIFACT["digest"],
+    "baseUri": ARTIFACT["baseUri"],
+    "baseDigest": ARTIFACT["baseDigest"],
+    "heldOutUri": ARTIFACT["heldOutUri"],
+    "datasetDigest": ARTIFACT["heldOutDigest"],
+}
+ABSOLUTE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}}
+SUPERIORITY = {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.20"}}
+REPORT = "pvc://models/intents-v1/evaluations/some-name"
+
+
+def candidate(type_: str = "", message: str = "", artifact: Json | None = None, phase: str = "Training") -> Json:
+    """The FineTuneJob, with that condition True."""
+    ends = [{"type": type_, "status": "True", "reason": "Because", "message": message}] if type_ else []
+    return as_stored(
+        fine_tune_job(), phase=phase, conditions=ends, **({"artifact": artifact} if artifact is not None else {})
+    )
+
+
+DONE = candidate("Complete", artifact=ARTIFACT)
+
+
+def at(
+    status: Json, *children: Object, job: Json | None = None, claims: Sequence[Any] = ("hub", "models"), **more: Any
+) -> Seen:
+    """An Evaluation with that in its status; `spec` and `progress` by name."""
+    obj = as_stored(evaluation(**more.pop("spec", {})), generation=more.pop("generation", 1), **status)
+    given = seen(obj, *children, claims=claims, **more)
+    return replace(given, found={**given.found, Reference("FineTuneJob", "intents-v1"): job})
+
+
+def running(*pods: Object, job_status: Json | None = None, status: Json = RECORDED, **more: Any) -> Seen:
+    """The children exist, the Job has that status and these pods."""
+    made = plan(at({**RECORDED, "startTime": ago(0)}, spec=more.get("spec", {})), NOW).apply
+    children = [live(o, uid=f"uid-of-{o['kind'].lower()}", **(job_status or {})) for o in made]
+    return at(status, *children, *pods, **more)
+
+
+def server(*, restarts: int, code: int = 1, message: str = "") -> Json:
+    """The server's sidecar after it ended like this, started again so often."""
+    return {**waiting("CrashLoopBackOff", name="server"), "restartCount": restarts} | {
+        "lastState": terminated(code, message)["state"]
+    }
+
+
+def told(**data: Any) -> str:
+    """The termination message of an evaluator that came to an end, with `data` laid over what it found."""
+    found: Json = {
+        "models": [(150, 1, 1), (150, 0, 0)],
+        "results": [(0, 0, 149, "0.97", "0.93", "0.99"), (0, 1, 150, "0.01", "0.00", "0.03")],
+        "comparisons": [(0, 1, 149, "0.96", "0.92", "0.99", "0.0001", "0.05", 430)],
+        "gates": [("Passed", "0.97", "0.93", "0.99"), ("Passed", "0.96", "0.92", "0.99")],
+        "report_uri": REPORT,
+        "report_digest": digest("report"),
+    }
+    judged = EvaluateData.model_validate({**found, **data})
+    return RunResult(role="evaluate", outcome="Succeeded", reason="Evaluated", evaluate=judged).model_dump_json(
+        by_alias=True
+    )
+
+
+def succeeded(message: str, **more: Any) -> Seen:
+    return running(
+        pod("Succeeded", containers=[terminated(0, message, name="evaluate")]), job_status=ended("Complete"), **more
+    )
+
+
+NOTHING_TO_TELL = json.dumps({"role": "evaluate", "outcome": "Succeeded", "reason": "Fine", "message": "all is well"})
+MISMATCH = "intents-v1 is not what was published: adapter_model.safetensors was changed"
+REFUSED = pod(
+    "Failed", init=[terminated(42, failed("serve", "DigestMismatch", MISMATCH), name="layout")], memory="512Mi"
+)
+LOAD_ERROR = failed("serve", "ModelLoadFailed", "Model base cannot be loaded: no such tensor")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is seen, and what a plan must make of it."""
+
+    seen: Seen
+    phase: str
+    reason: str
+    message: str
+    """A part of status.message."""
+    true: frozenset[str] = frozenset()
+    """The conditions that are True."""
+    makes: bool = False
+    """Whether the children are asked for."""
+    requeue_after: float | None = None
+
+
+WAITING = frozenset({"Reconciling"})
+READY = frozenset({"Reconciling", "CandidateReady"})
+STUCK = frozenset({"Failed", "Stalled"})
+FAILED = frozenset({"Failed", "Stalled", "CandidateReady"})
+JUDGED = frozenset({"Complete", "CandidateReady"})
+
+CASES: dict[str, Case] = {
+    # the spec
+    "a gate names an unknown metric": Case(
+        at({}, job=DONE, spec={"gates": [{"metric": "f1", "absolute": {"minLowerBound": "0.5"}}]}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "every gate must name a metric of spec.metrics; correct it and apply again",
+        frozenset({"Stalled"}),
+    ),
+    "a gate names an unknown baseline": Case(
+        at({}, spec={"gates": [ABSOLUTE, {"metric": "accuracy", "nonInferiority": {"to": "gpt", "margin": "0.1"}}]}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "gate must name a baseline of spec.baselines",
+        frozenset({"Stalled"}),
+    ),
+    "a gate has no test": Case(
+        at({}, spec={"gates": [{"metric": "accuracy"}]}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "spec.gates[0]: exactly one of absolute, superiority, nonInferiority must be set",
+        frozenset({"Stalled"}),
+    ),
+    "a baseline is named like the candidate": Case(
+        at({}, spec={"baselines": [{"name": "candidate", "fromCandidate": {}}], "gates": [ABSOLUTE]}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "a baseline cannot be named 'candidate'",
+        frozenset({"Stalled"}),
+    ),
+    "a spec that the schema should have refused": Case(
+        at({}, spec={"gates": []}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "spec.gates: List should have at least 1 item",
+        frozenset({"Stalled"}),
+    ),
+    # the candidate
+    "the candidate does not exist": Case(
+        at({}),
+        "Pending",
+        Reason.CANDIDATE_NOT_FOUND,
+        "There is no FineTuneJob 'intents-v1' in this namespace",
+        WAITING,
+    ),
+    "the candidate is not finished": Case(
+        at({}, job=candidate()),
+        "Pending",
+        Reason.CANDIDATE_NOT_FINISHED,
+        "has no artifact yet (phase Training)",
+        WAITING,
+    ),
+    "the candidate's artifact cannot be read": Case(
+        at({}, job=candidate("Complete", artifact={**ARTIFACT, "uri": "pvc://models/../x"}, phase="Complete")),
+        "Pending",
+        Reason.CANDIDATE_NOT_FINISHED,
+        "has no artifact yet (phase Complete)",
+        WAITING,
+    ),
+    "the candidate failed": Case(
+        at({}, job=candidate("Failed", "intents.jsonl line 17: not JSON")),
+        "Failed",
+        Reason.CANDIDATE_FAILED,
+        "FineTuneJob 'intents-v1' failed, so there is nothing to judge: intents.jsonl line 17: not JSON",
+        STUCK,
+    ),
+    "nothing was held out": Case(
+        at({}, job=candidate("Complete", artifact={**ARTIFACT, "heldOutCount": 0})),
+        "Failed",
+        Reason.HELD_OUT_EMPTY,
+        "set spec.dataset.split.heldOut of a new FineTuneJob",
+        STUCK,
+    ),
+    "the candidate is complete": Case(
+        at({}, job=DONE),
+        "Pending",
+        Reason.CANDIDATE_RECORDED,
+        "The artifact of FineTuneJob 'intents-v1' is recorded",
+        READY,
+        requeue_after=1.0,
+    ),
+    # the pod
+    "a claim does not exist": Case(
+        at(RECORDED, claims=["models"]),
+        "Pending",
+        Reason.CLAIM_NOT_FOUND,
+        "PersistentVolumeClaim 'hub' does not exist",
+        READY,
+        requeue_after=15.0,
+    ),
+    "the candidate was deleted after it was recorded": Case(
+        at(RECORDED), "Pending", Reason.STARTING, "pod is being created", READY, makes=True
+    ),
+    "a quota refuses the pod": Case(
+        running(), "Pending", ResultReason.NO_POD, "a quota or an admission policy", READY, makes=True
+    ),
+    "the pod has no node": Case(
+        running(pod(conditions=[condition("PodScheduled", "False", message="0/1 nodes: Insufficient memory")])),
+        "Pending",
+        PodReason.UNSCHEDULABLE,
+        "Insufficient memory",
+        READY,
+        makes=True,
+    ),
+    "the server loads": Case(
+        running(pod()), "Pending", Reason.SERVER_STARTING, "loads the models", READY, makes=True, requeue_after=90.0
+    ),
+    "the server failed once": Case(
+        running(pod(init=[server(restarts=1, message=LOAD_ERROR)], sidecars=["server"])),
+        "Evaluating",
+        Reason.RETRYING,
+        "The server failed and is started again: container server of pod work-x ended with exit code 1: Model base"
+        " cannot be loaded: no such tensor",
+        READY,
+        makes=True,
+    ),
+    "the server keeps failing": Case(
+        running(pod(init=[server(restarts=3, message=LOAD_ERROR)], sidecars=["server"])),
+        "Failed",
+        Reason.SERVER_FAILED,
+        "started again 3 times: container server of pod work-x ended with exit code 1: Model base cannot be loaded",
+        FAILED,
+    ),
+    "the server needs more memory": Case(
+        running(
+            pod(init=[{**server(restarts=4), "lastState": terminated(137, reason="OOMKilled")["state"]}]),
+        ),
+        "Failed",
+        Reason.SERVER_FAILED,
+        "used more than the memory of its node; raise spec.resources.memory in a new Evaluation",
+        FAILED,
+    ),
+    "the last pod failed": Case(
+        running(
+            pod(
+                "Failed", name="work-a", age=200, containers=[terminated(1, failed("evaluate", "IoError", "disk full"))]
+            ),
+            pod(name="work-b"),
+        ),
+        "Pending",
+        Reason.RETRYING,
+        "The last try failed and the next one begins: disk full",
+        READY,
+        makes=True,
+        requeue_after=90.0,
+    ),
+    "the digest is not the published one": Case(
+        running(REFUSED, job_status=ended("Failed", "PodFailurePolicy")), "Failed", "DigestMismatch", MISMATCH, FAILED
+    ),
+    "the rows are asked": Case(
+        running(pod("Running"), progress=ProgressReport(percent=40)),
+        "Evaluating",
+        Reason.EVALUATING,
+        "The held-out rows are asked of the candidate and baseline 'base'",
+        READY,
+        makes=True,
+    ),
+    "the deadline is near": Case(
+        running(pod("Running"), spec={"activeDeadlineSeconds": 700}),
+        "Evaluating",
+        Reason.EVALUATING,
+        "held-out rows",
+        READY,
+        makes=True,
+        requeue_after=100.0,
+    ),
+    "the deadline is over while rows are asked": Case(
+        running(pod("Running"), status={**RECORDED, "percent": 40}, spec={"activeDeadlineSeconds": 500}),
+        "Failed",
+        Reason.DEADLINE_EXCEEDED,
+        "Not done 500 s after the start (spec.activeDeadlineSeconds); 40 % of the answers were there",
+        FAILED,
+    ),
+    "the deadline is over while the pod waits": Case(
+        running(
+            pod(conditions=[condition("PodScheduled", "False", message="no node fits")]),
+            spec={"activeDeadlineSeconds": 500},
+        ),
+        "Failed",
+        Reason.DEADLINE_EXCEEDED,
+        "no node fits",
+        FAILED,
+    ),
+    # the result
+    "all gates pass": Case(
+        succeeded(told()),
+        "Complete",
+        Reason.GATES_PASSED,
+        "The candidate passed all 2 gates on 150 held-out rows.",
+        JUDGED,
+    ),
+    "a gate fails": Case(
+        succeeded(told(gates=[("Failed", "0.70", "0.62", "0.77"), ("Inconclusive", "0.2", "0.1", "0.3")])),
+        "Complete",
+        Reason.GATES_FAILED,
+        "The candidate failed 1 of 2 gates: accuracy absolute failed: score 0.70 (95% interval 0.62 to 0.77),"
+        " demanded >= 0.85.",
+        JUDGED,
+    ),
+    "a gate is undecided": Case(
+        succeeded(told(gates=[("Passed", "0.97", "0.93", "0.99"), ("Inconclusive", "0.25", "0.15", "0.35")])),
+        "Complete",
+        Reason.GATES_INCONCLUSIVE,
+        "could not be shown to pass 1 of 2 gates: accuracy superiority over base is undecided: difference 0.25 (95%"
+        " interval 0.15 to 0.35), demanded > 0.20. The rows cannot tell; about 430 held-out rows would.",
+        JUDGED,
+    ),
+    "the only gate passes": Case(
+        succeeded(told(gates=[("Passed", "0.97", "0.93", "0.99")]), spec={"gates": [ABSOLUTE]}),
+        "Complete",
+        Reason.GATES_PASSED,
+        "The candidate passed the gate on 150 held-out rows.",
+        JUDGED,
+    ),
+    "the result is about other gates": Case(
+        succeeded(told(gates=[])),
+        "Failed",
+        Reason.RESULT_UNREADABLE,
+        "the result speaks of 2 models and 0 gates, the spec of 2 and 2",
+        FAILED,
+    ),
+    "the result is about a metric that there is not": Case(
+        succeeded(told(results=[(7, 0, 149, "0.97", "0.93", "0.99")])),
+        "Failed",
+        Reason.RESULT_UNREADABLE,
+        "speaks of a metric or a model that the spec does not have",
+        FAILED,
+    ),
+    "the result does not fit into status": Case(
+        succeeded(told(results=[(0, 0, 149, "0." + "9" * 40, "0.93", "0.99")])),
+        "Failed",
+        Reason.RESULT_UNREADABLE,
+        "does not fit this object",
+        FAILED,
+    ),
+    "the evaluator judged nothing": Case(
+        succeeded(NOTHING_TO_TELL),
+        "Failed",
+        Reason.NOT_JUDGED,
+        "The evaluator ended well but judged nothing: all is well",
+        FAILED,
+    ),
+    "the result is lost": Case(
+        running(job_status=ended("Complete")),
+        "Failed",
+        ResultReason.RESULT_LOST,
+        "its pod was deleted",
+        FAILED,
+    ),
+}

@@ -1,0 +1,161 @@
+"""The pod of an Evaluation: what it may touch, what its parts are told, and that it is the server of production."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tests.support.builders import as_stored, digest, evaluation
+from tests.unit.kinds.evaluation.cases import ARTIFACT, RECORDED, at
+from tests.unit.kinds.scenes import FACTS, NOW, live
+
+from anneal.api.runs import EvaluateRun, ServeRun, parse_run
+from anneal.kinds.contract import Images, Seen
+from anneal.kinds.evaluation.plan import plan
+
+Json = dict[str, Any]
+
+
+def made(given: Seen | None = None, **spec: Any) -> tuple[Json, Json]:
+    """(ConfigMap, Job) that are asked for."""
+    config_map, job = plan(given or at(RECORDED, spec=spec), NOW).apply
+    return dict(config_map), dict(job)
+
+
+def containers(job: Json) -> dict[str, Json]:
+    spec = job["spec"]["template"]["spec"]
+    return {c["name"]: c for c in [*spec["initContainers"], *spec["containers"]]}
+
+
+def mounts(container: Json) -> dict[str, bool]:
+    """Claims that a container mounts, and whether it may write to them."""
+    found = {m["mountPath"]: not m.get("readOnly", False) for m in container["volumeMounts"]}
+    return {p.removeprefix("/claims/"): w for p, w in found.items() if p.startswith("/claims/")}
+
+
+def test_the_server_is_a_sidecar_that_answers_before_it_is_asked() -> None:
+    _, job = made()
+    spec = job["spec"]["template"]["spec"]
+    assert [c["name"] for c in spec["initContainers"]] == ["layout", "server"]
+    assert [c["name"] for c in spec["containers"]] == ["evaluate"]
+    server = containers(job)["server"]
+    assert server["restartPolicy"] == "Always"
+    assert server["startupProbe"]["exec"]["command"] == ["python", "-m", "anneal_serving", "probe"]
+    assert "readinessProbe" not in server
+    assert spec["restartPolicy"] == "Never"
+
+
+def test_the_probe_has_time_for_every_model() -> None:
+    baselines = [{"name": f"base-{n}", "fromCandidate": {}} for n in range(4)]
+    gates = [{"metric": "accuracy", "absolute": {"minLowerBound": "0.5"}}]
+    _, job = made(baselines=baselines, gates=gates)
+    assert containers(job)["server"]["startupProbe"]["timeoutSeconds"] == 4 + 4 * 5
+
+
+def test_resources_are_the_servers_and_the_evaluator_needs_little() -> None:
+    _, job = made(resources={"cpu": "2", "memory": "6Gi", "accelerator": {"perNode": 2}})
+    parts = containers(job)
+    assert parts["server"]["resources"] == {
+        "requests": {"cpu": "2", "memory": "6Gi", "nvidia.com/gpu": "2"},
+        "limits": {"memory": "6Gi", "nvidia.com/gpu": "2"},
+    }
+    assert parts["evaluate"]["resources"]["requests"] == {"cpu": "100m", "memory": "1Gi"}
+
+
+def test_only_the_evaluator_writes_and_only_beside_the_artifact() -> None:
+    _, job = made()
+    parts = containers(job)
+    assert mounts(parts["layout"]) == mounts(parts["server"]) == {"hub": False, "models": False}
+    assert mounts(parts["evaluate"]) == {"models": True}
+    claims = [v for v in job["spec"]["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
+    assert [v["persistentVolumeClaim"] for v in claims] == [
+        {"claimName": "hub", "readOnly": True},
+        {"claimName": "models"},
+    ]
+
+
+def test_every_container_passes_pod_security_restricted() -> None:
+    _, job = made()
+    spec = job["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers(job).values():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_the_server_is_told_of_the_candidate_and_of_the_bare_base() -> None:
+    config_map, job = made()
+    run = parse_run(config_map["data"]["serve.json"])
+    assert isinstance(run, ServeRun)
+    candidate, base = run.models
+    assert (candidate.name, base.name) == ("candidate", "base")
+    assert candidate.adapter is not None
+    assert candidate.adapter.path == "/claims/models/intents-v1/0123456789abcdef"
+    assert candidate.adapter_digest == ARTIFACT["digest"]
+    assert base.adapter is None
+    assert candidate.base == base.base
+    assert (base.base.path, base.base_digest) == ("/claims/hub/base", ARTIFACT["baseDigest"])
+    environment = {e["name"]: e["value"] for e in containers(job)["server"]["env"]}
+    assert environment["ANNEAL_RUN_FILE"] == "/etc/anneal/serve.json"
+    assert containers(job)["layout"]["env"] == containers(job)["server"]["env"]
+
+
+def test_the_evaluator_is_told_what_to_ask_and_where_to_write() -> None:
+    config_map, job = made()
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.models == ["candidate", "base"]
+    assert run.server_url == "localhost:8000"
+    assert run.held_out.path == "/claims/models/intents-v1/0123456789abcdef/evaluation/held-out.jsonl"
+    assert run.held_out_digest == digest("held out")
+    name = job["metadata"]["name"]
+    assert run.report.uri == f"pvc://models/intents-v1/evaluations/{name}"
+    assert run.reporting is not None
+    assert config_map["data"]["ca.crt"] == "CA of leader 1"
+    environment = {e["name"]: e["value"] for e in containers(job)["evaluate"]["env"]}
+    assert environment["ANNEAL_RUN_FILE"] == "/etc/anneal/run.json"
+    assert "/var/run/anneal" in [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"]]
+
+
+def test_without_an_endpoint_nothing_is_reported() -> None:
+    config_map, job = made(at(RECORDED, facts=replace(FACTS, reports=None)))
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.reporting is None
+    assert "/var/run/anneal" not in [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"]]
+
+
+def test_an_artifact_at_the_root_of_its_claim_has_its_reports_there() -> None:
+    config_map, job = made(at({**RECORDED, "subjectUri": "pvc://models/0123456789abcdef"}))
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.report.path == f"/claims/models/evaluations/{job['metadata']['name']}"
+
+
+def test_a_job_that_exists_keeps_its_template_when_the_operator_is_upgraded() -> None:
+    config_map, job = made()
+    newer = replace(FACTS, images=Images(trainer="trainer:2", evaluator="evaluator:2", triton="triton:2"))
+    _, later = made(at(RECORDED, live(config_map), live(job), facts=newer))
+    assert later["spec"]["template"] == job["spec"]["template"]
+
+
+def test_objects_of_one_name_share_nothing() -> None:
+    """A deleted Evaluation's Job may still be there when one of the same name is created."""
+    first = made(at(RECORDED))[1]
+    second = made(replace(at(RECORDED), obj=as_stored(evaluation(), uid="uid-00002", **RECORDED)))[1]
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+
+
+def test_names_of_253_characters_stay_apart() -> None:
+    long = "a" * 250
+    names = {
+        made(replace(at(RECORDED), obj=as_stored(evaluation(f"{long}{end}"), **RECORDED)))[1]["metadata"]["name"]
+        for end in ("xyz", "xyw")
+    }
+    assert len(names) == 2
+    assert all(len(name) <= 63 for name in names)

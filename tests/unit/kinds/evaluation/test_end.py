@@ -1,0 +1,119 @@
+"""The end of an Evaluation: what its status holds, that it is final, and what becomes of its children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.builders import as_stored, digest, evaluation
+from tests.unit.kinds.evaluation.cases import CASES, DONE, RECORDED, REPORT, at, running, succeeded, told
+from tests.unit.kinds.scenes import FACTS, NOW, ago, ended, live, pod
+
+from anneal.api.runs import ProgressReport
+from anneal.kinds.contract import Delete, Object, Plan, Reference, Seen
+from anneal.kinds.evaluation import KIND_ROW
+from anneal.kinds.evaluation.plan import plan, references
+
+Json = dict[str, Any]
+
+
+def finished(case: str, *children: Object, since: float = 0, generation: int = 1, **spec: Any) -> Seen:
+    """An Evaluation that ended like that case, so long ago."""
+    status = {**plan(CASES[case].seen, NOW).status, "completionTime": ago(since)}
+    obj = as_stored(evaluation(**spec), generation=generation, **status)
+    return Seen(obj=obj, children=children, found={}, facts=FACTS)
+
+
+def children(**job_status: Any) -> list[Json]:
+    return [live(o, uid=f"uid-of-{o['kind'].lower()}", **job_status) for o in plan(at(RECORDED), NOW).apply]
+
+
+def deleted(decided: Plan) -> list[tuple[str, str]]:
+    return [(d.kind, d.uid) for d in decided.delete]
+
+
+def test_status_has_every_number_under_its_name() -> None:
+    status = plan(CASES["all gates pass"].seen, NOW).status
+    assert (status["verdict"], status["score"], status["percent"]) == ("Passed", "0.97", 100)
+    assert status["models"] == [
+        {"name": "candidate", "digest": digest("artifact"), "n": 150, "errors": 1, "truncated": 1},
+        {"name": "base", "digest": digest("base"), "n": 150, "errors": 0, "truncated": 0},
+    ]
+    assert [(r["metric"], r["model"], r["value"]) for r in status["results"]] == [
+        ("accuracy", "candidate", "0.97"),
+        ("accuracy", "base", "0.01"),
+    ]
+    [comparison] = status["comparisons"]
+    assert (comparison["baseline"], comparison["delta"], comparison["mde"]) == ("base", "0.96", "0.05")
+    assert comparison["nNeeded"] == 430
+    absolute, superiority = status["gates"]
+    assert (absolute["gate"], absolute["required"], absolute["outcome"]) == ("accuracy absolute", ">= 0.85", "Passed")
+    assert superiority["message"] == (
+        "accuracy superiority over base passed: difference 0.96 (95% interval 0.92 to 0.99), demanded > 0.20."
+    )
+    assert (status["reportUri"], status["reportDigest"]) == (REPORT, digest("report"))
+
+
+def test_a_score_that_was_not_told_is_not_made_up() -> None:
+    assert "score" not in plan(succeeded(told(results=[])), NOW).status
+
+
+@pytest.mark.parametrize("case", ["all gates pass", "a gate fails", "the server keeps failing", "the candidate failed"])
+def test_finished_is_final(case: str) -> None:
+    given = finished(case, *children(**ended("Complete")))
+    decided = plan(given, NOW)
+    assert (decided.apply, decided.delete, decided.requeue_after) == ((), (), None)
+    assert decided.status == given.status
+
+
+def test_a_later_edit_is_observed_and_changes_nothing_else() -> None:
+    decided = plan(finished("all gates pass", generation=2), NOW)
+    assert decided.status["observedGeneration"] == 2
+    assert {c["observedGeneration"] for c in decided.status["conditions"]} == {2}
+    assert decided.status["verdict"] == "Passed"
+
+
+def test_a_pod_is_ended_once_the_failure_is_recorded() -> None:
+    [config_map, job] = children()
+    decided = plan(finished("the server keeps failing", config_map, job), NOW)
+    assert decided.delete == (Delete("batch/v1", "Job", job["metadata"]["name"], "uid-of-job"),)
+
+
+def test_children_go_when_their_time_is_over() -> None:
+    made = children(**ended("Complete"))
+    soon = plan(finished("all gates pass", *made, since=50, ttlSecondsAfterFinished=60), NOW)
+    assert (deleted(soon), soon.requeue_after) == ([], 10.0)
+    due = plan(finished("all gates pass", *made, since=60, ttlSecondsAfterFinished=60), NOW)
+    assert deleted(due) == [("Job", "uid-of-job"), ("ConfigMap", "uid-of-configmap")]
+    assert due.requeue_after is None
+
+
+def test_progress_reaches_status_and_outlives_a_change_of_leader() -> None:
+    reported = plan(running(pod("Running"), progress=ProgressReport(percent=40)), NOW)
+    assert reported.status["percent"] == 40
+    silent = plan(running(pod("Running"), status={**RECORDED, "percent": 40}), NOW)
+    assert silent.status["percent"] == 40
+    assert "percent" not in plan(running(pod("Running")), NOW).status
+
+
+def test_the_candidate_is_recorded_with_the_start_that_freezes_the_spec() -> None:
+    status = plan(at({}, job=DONE), NOW).status
+    assert {f: status[f] for f in RECORDED} == {**RECORDED, "startTime": ago(0)}
+
+
+def test_a_status_that_cannot_be_read_counts_as_none() -> None:
+    decided = plan(at({"percent": 400}, job=DONE), NOW)
+    assert decided.status["subjectDigest"] == digest("artifact")
+
+
+def test_what_is_looked_at() -> None:
+    claims = {Reference("PersistentVolumeClaim", "hub"), Reference("PersistentVolumeClaim", "models")}
+    assert references(at({}).obj, {}) == {Reference("FineTuneJob", "intents-v1")}
+    assert references(at(RECORDED).obj, {}) == claims
+    assert references(finished("all gates pass").obj, {}) == frozenset()
+    assert references(CASES["a gate has no test"].seen.obj, {}) == frozenset()
+
+
+def test_the_row_lists_what_results_are_read_from() -> None:
+    assert KIND_ROW.info.kind == "Evaluation"
+    assert ("v1", "Pod") in KIND_ROW.owns
