@@ -1,0 +1,242 @@
+"""What a FineTuneJob asks for: small, restricted pods that know what to do and can do nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.support.builders import as_stored, claim, digest, fine_tune_job
+from tests.unit.kinds.finetunejob.cases import PREPARED, STARTED, TRAINED, at, children_of
+from tests.unit.kinds.scenes import FACTS, NOW, live, pod, seen
+
+from anneal.api.runs import FitRun, PrepareRun, PublishRun, parse_run
+from anneal.kinds.finetunejob.plan import plan
+from anneal.reconcile.apply import contains
+
+Json = dict[str, Any]
+STATUSES = {"prepare": STARTED, "fit": PREPARED, "publish": TRAINED}
+every_step = pytest.mark.parametrize("role", STATUSES)
+
+
+def asked(role: str, **more: Any) -> dict[str, Any]:
+    """What the step asks for, by kind."""
+    return {o["kind"]: o for o in plan(at(STATUSES[role], **more), NOW).apply}
+
+
+def pod_spec(role: str, **more: Any) -> Any:
+    return asked(role, **more)["Job"]["spec"]["template"]["spec"]
+
+
+def run_of(role: str, **more: Any) -> Any:
+    return parse_run(asked(role, **more)["ConfigMap"]["data"]["run.json"])
+
+
+def mounts(role: str, **more: Any) -> dict[str, bool]:
+    """Mount path -> whether the pod may write there."""
+    (container,) = pod_spec(role, **more)["containers"]
+    return {m["mountPath"]: not m.get("readOnly", False) for m in container["volumeMounts"]}
+
+
+@every_step
+def test_what_is_needed_first_comes_first(role: str) -> None:
+    assert list(asked(role)) == ["PersistentVolumeClaim", "ConfigMap", "Job"]
+
+
+@every_step
+def test_a_pod_passes_pod_security_restricted(role: str) -> None:
+    spec = pod_spec(role)
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    assert {k for v in spec["volumes"] for k in v} <= {
+        "name",
+        "configMap",
+        "emptyDir",
+        "persistentVolumeClaim",
+        "projected",
+    }
+
+
+@every_step
+def test_children_are_owned_and_carry_no_label_of_the_users(role: str) -> None:
+    obj = as_stored(fine_tune_job(labels={"argocd.argoproj.io/instance": "models"}), **STATUSES[role])
+    for child in plan(seen(obj), NOW).apply:
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == ("uid-00001", True)
+        assert set(child["metadata"]["labels"]) == {
+            "app.kubernetes.io/managed-by",
+            "anneal.dev/owner-uid",
+            "anneal.dev/role",
+        }
+
+
+@every_step
+def test_the_longest_names_and_the_shortest_still_give_dns_labels(role: str) -> None:
+    names = [("a." * 126) + "a", "x", "1"]
+    found: list[str] = []
+    for name in names:
+        obj = as_stored(fine_tune_job(name), uid=f"uid-of-{name}", **STATUSES[role])
+        found += [f"{c['kind']}/{c['metadata']['name']}" for c in plan(seen(obj), NOW).apply]
+    assert all(re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", n.partition("/")[2]) for n in found)
+    assert len(set(found)) == len(found)
+
+
+def test_two_long_names_that_differ_at_their_end_have_different_children() -> None:
+    def name_of(end: str) -> Any:
+        obj = as_stored(fine_tune_job("n" * 252 + end), **STARTED)
+        return plan(seen(obj), NOW).apply[-1]["metadata"]["name"]
+
+    assert name_of("a") != name_of("b")
+
+
+def test_an_object_made_again_under_its_name_has_other_children() -> None:
+    first, second = (plan(seen(as_stored(fine_tune_job(), uid=u, **STARTED)), NOW) for u in ("one", "two"))
+    assert not {c["metadata"]["name"] for c in first.apply} & {c["metadata"]["name"] for c in second.apply}
+
+
+def test_all_steps_share_one_workspace() -> None:
+    assert len({asked(role)["PersistentVolumeClaim"]["metadata"]["name"] for role in STATUSES}) == 1
+
+
+def test_the_workspace_is_as_the_spec_says() -> None:
+    spec = {"workspace": {"size": "2Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"}}
+    assert asked("prepare", spec=spec)["PersistentVolumeClaim"]["spec"] == {
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": "2Gi"}},
+        "storageClassName": "fast",
+    }
+    assert "storageClassName" not in asked("prepare")["PersistentVolumeClaim"]["spec"]
+
+
+def test_a_workspace_that_somebody_grew_is_left_alone() -> None:
+    workspace = live(asked("prepare")["PersistentVolumeClaim"])
+    workspace["spec"]["resources"]["requests"]["storage"] = "50Gi"
+    assert [o["kind"] for o in plan(at(STARTED, workspace), NOW).apply] == ["ConfigMap", "Job"]
+
+
+# What each pod is told
+
+
+def test_prepare_is_told_where_the_data_and_the_base_are() -> None:
+    sources = [{"uri": "pvc://hub/a/b.jsonl", "format": "Alpaca"}, {"uri": "https://data.test/c.jsonl"}]
+    run = run_of("prepare", spec={"dataset": {"sources": sources, "systemPrompt": "Be brief."}})
+    assert isinstance(run, PrepareRun)
+    assert (run.model.uri, run.model.path) == ("pvc://hub/base", "/claims/hub/base")
+    assert [(s.path, s.url, s.format) for s in run.sources] == [
+        ("/claims/hub/a/b.jsonl", None, "Alpaca"),
+        (None, "https://data.test/c.jsonl", "Auto"),
+    ]
+    assert (run.split.held_out, run.split.seed, run.max_length, run.system_prompt) == (150, 42, 256, "Be brief.")
+    assert (run.object.kind, run.object.namespace, run.object.name) == ("FineTuneJob", "team", "intents-v1")
+
+
+def test_fit_is_told_what_prepare_found() -> None:
+    run = run_of("fit")
+    assert isinstance(run, FitRun)
+    assert (run.base_digest, run.train_digest) == (digest("base"), digest("rows"))
+    assert (run.lora.rank, run.training.learning_rate) == (16, "1e-3")
+    assert run.reporting is not None
+    assert run.reporting.url == "https://anneal-reports/v1/progress"
+
+
+def test_publish_is_told_how_training_ended() -> None:
+    run = run_of("publish")
+    assert isinstance(run, PublishRun)
+    assert (run.output.uri, run.output.path) == ("pvc://models/intents-v1", "/claims/models/intents-v1")
+    assert (run.trained.steps, run.counts.train, run.test_digest) == (100, 1200, digest("held out"))
+
+
+def test_each_pod_can_reach_only_what_its_step_needs() -> None:
+    common = {"/etc/anneal": False, "/tmp": True, "/workspace": True}
+    spec = {"dataset": {"sources": [{"uri": "pvc://data/rows.jsonl"}]}}
+    more = {"spec": spec, "claims": ["hub", "data", "models"]}
+    assert mounts("prepare", **more) == {**common, "/claims/hub": False, "/claims/data": False}
+    assert mounts("fit", **more) == {**common, "/claims/hub": False, "/var/run/anneal": False}
+    assert mounts("publish", **more) == {**common, "/claims/hub": False, "/claims/models": True}
+
+
+def test_a_base_and_an_output_on_one_claim_are_mounted_once() -> None:
+    assert mounts("publish", spec={"output": {"uri": "pvc://hub/out"}})["/claims/hub"] is True
+
+
+def test_only_fit_gets_the_accelerators_and_time_to_save() -> None:
+    spec = {
+        "resources": {"accelerator": {"resourceName": "nvidia.com/gpu", "perNode": 2}, "memory": "64Gi", "cpu": "8"}
+    }
+    limits = {r: pod_spec(r, spec=spec)["containers"][0]["resources"]["limits"] for r in STATUSES}
+    assert limits == {
+        "prepare": {"memory": "2Gi"},
+        "fit": {"memory": "64Gi", "nvidia.com/gpu": "2"},
+        "publish": {"memory": "2Gi"},
+    }
+    assert {r: pod_spec(r)["terminationGracePeriodSeconds"] for r in STATUSES} == {
+        "prepare": 30,
+        "fit": 120,
+        "publish": 30,
+    }
+
+
+@every_step
+def test_scheduling_holds_for_every_pod(role: str) -> None:
+    scheduling = {
+        "priorityClassName": "batch",
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    }
+    assert pod_spec(role, spec={"scheduling": scheduling}).items() >= scheduling.items()
+
+
+# What changes while a pod runs
+
+
+def test_the_run_of_an_unfinished_step_follows_the_leaders_certificate() -> None:
+    reports = FACTS.reports
+    assert reports is not None
+    new = replace(FACTS, reports=replace(reports, ca_pem="CA of leader 2"))
+    children = children_of(PREPARED)
+    _, config_map, job = children
+    after = {o["kind"]: o for o in plan(at(PREPARED, *children, pod("Running"), facts=new), NOW).apply}
+    assert after["ConfigMap"]["data"]["ca.crt"] == "CA of leader 2"
+    assert after["ConfigMap"]["data"]["run.json"] == config_map["data"]["run.json"]
+    assert contains(job, after["Job"])
+
+
+def test_a_step_that_is_over_is_not_touched() -> None:
+    new = replace(FACTS, reports=None)
+    old = children_of(STARTED)
+    roles = {o["metadata"]["labels"]["anneal.dev/role"] for o in plan(at(PREPARED, *old, facts=new), NOW).apply}
+    assert roles == {"fit"}
+
+
+@every_step
+def test_an_upgrade_of_the_operator_asks_nothing_of_a_job_that_exists(role: str) -> None:
+    upgraded = replace(FACTS, images=replace(FACTS.images, trainer="trainer:2"), reports=None)
+    *_, job = children_of(STATUSES[role])
+    wanted = plan(at(STATUSES[role], job, pod("Running"), facts=upgraded), NOW).apply[-1]
+    assert contains(job, wanted)
+
+
+def test_without_an_endpoint_nothing_is_reported() -> None:
+    facts = replace(FACTS, reports=None)
+    assert run_of("fit", facts=facts).reporting is None
+    assert "/var/run/anneal" not in mounts("fit", facts=facts)
+
+
+@every_step
+def test_a_second_pass_asks_for_nothing_new(role: str) -> None:
+    children = children_of(STATUSES[role])
+    wanted = plan(at(STATUSES[role], *children, pod("Running")), NOW).apply
+    by_name = {(c["kind"], c["metadata"]["name"]): c for c in children}
+    assert all(contains(by_name[o["kind"], o["metadata"]["name"]], o) for o in wanted)
+
+
+def test_a_claim_that_is_there_is_no_childs() -> None:
+    assert claim("hub")["metadata"]["name"] not in {c["metadata"]["name"] for c in children_of(STARTED)}
