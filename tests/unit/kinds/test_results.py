@@ -53,6 +53,12 @@ def test_a_pod_that_runs_needs_no_look() -> None:
     assert read(job(), pod("Running")) == Running("Running")
 
 
+def test_the_newest_pod_speaks_while_an_older_one_still_ends() -> None:
+    assert read(job(), pod("Running", name="work-a", age=200), pod(name="work-b", age=1)) == Running(
+        "Pending", recheck_after=90
+    )
+
+
 def test_a_pod_that_waits_says_why() -> None:
     found = read(job(), pod(containers=[waiting("ImagePullBackOff", "not found")]))
     assert isinstance(found, Running)

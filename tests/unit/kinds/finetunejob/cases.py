@@ -210,6 +210,9 @@ CASES: dict[str, Case] = {
     "the model's claim is gone by now": Case(
         at(PREPARED, claims=["models"]), "Pending", Reason.CLAIM_NOT_FOUND, "'hub'", DATA, requeue_after=15.0
     ),
+    "the output's claim is gone, but is not needed yet": Case(
+        at(PREPARED, claims=["hub"]), "Training", Reason.POD_STARTING, "for training is starting", DATA, ("fit",)
+    ),
     "the data's result is recorded": Case(
         at(PREPARED), "Training", Reason.POD_STARTING, "the pod for training is starting", DATA, ("fit",)
     ),
