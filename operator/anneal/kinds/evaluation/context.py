@@ -63,6 +63,11 @@ class Context:
         return subject_of(self.seen.status)
 
     @property
+    def judged(self) -> Subject:
+        """The same. Only for rules after `candidate_is_new`: raises ValidationError before that."""
+        return Subject.model_validate(self.seen.status)
+
+    @property
     def candidate_name(self) -> str:
         """The FineTuneJob whose artifact is judged."""
         return self.spec.candidate.fine_tune_job_ref.name

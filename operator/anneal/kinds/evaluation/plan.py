@@ -156,7 +156,7 @@ def run_has_succeeded(ctx: Context) -> Decision | None:
         said = f"The evaluator ended well but judged nothing: {ctx.run.result.message or 'it says no more'}"
         return Decision(_failed(Reason.NOT_JUDGED, said))
     try:
-        judgement = judge(ctx.spec, _subject(ctx), ctx.run.result.evaluate)
+        judgement = judge(ctx.spec, ctx.judged, ctx.run.result.evaluate)
     except ValueError as error:
         return Decision(_failed(Reason.RESULT_UNREADABLE, f"The evaluator's result does not fit this object: {error}"))
     verdict = Verdict(COMPLETE, _VERDICTS[judgement.verdict], judgement.message, Health.SETTLED)
@@ -175,7 +175,7 @@ def deadline_has_passed(ctx: Context) -> Decision | None:
 def claim_is_missing(ctx: Context) -> Decision | None:
     if not isinstance(ctx.run, results.NotStarted):
         return None
-    for claim in _subject(ctx).claims:
+    for claim in ctx.judged.claims:
         if ctx.seen.get("PersistentVolumeClaim", claim) is None:
             said = f"PersistentVolumeClaim '{claim}' does not exist in this namespace; create it with the files in it"
             return Decision(Verdict("Pending", Reason.CLAIM_NOT_FOUND, said), requeue_after=CLAIM_RETRY)
@@ -263,16 +263,9 @@ def _at_work(ctx: Context, verdict: Verdict) -> Decision:
     return Decision(
         verdict,
         {} if percent is None else {"percent": percent},
-        desired(ctx.seen, ctx.spec, _subject(ctx)),
+        desired(ctx.seen, ctx.spec, ctx.judged),
         recheck,
     )
-
-
-def _subject(ctx: Context) -> Subject:
-    """The recorded subject; the rules before this question was asked make sure that there is one."""
-    if ctx.subject is None:
-        raise LookupError("no subject is recorded")
-    return ctx.subject
 
 
 def _deadline_in(ctx: Context) -> float | None:

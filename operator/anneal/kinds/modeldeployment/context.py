@@ -208,7 +208,7 @@ class Context:
         crash = self.crash(revision)
         if crash is not None:
             return crash.message + (" (it keeps failing)" if crash.restarts >= CRASH_LOOP else "")
-        waiting = next((w for p in self._pods_of(revision) if (w := pods.waiting(p, self.now)) is not None), None)
+        waiting = next((w for p in self._unready(revision) if (w := pods.waiting(p, self.now)) is not None), None)
         if waiting is not None:
             return waiting.message
         conditions = ((self.deployment(revision) or {}).get("status") or {}).get("conditions", ())
@@ -217,8 +217,7 @@ class Context:
 
     def crash(self, revision: str) -> pods.Crash | None:
         """The container that failed most often in a pod of a revision that is not ready."""
-        unready = [p for p in self._pods_of(revision) if not _is_ready(p)]
-        crashes = [c for p in unready for c in pods.crashes(p, MEMORY_ADVICE)]
+        crashes = [c for p in self._unready(revision) for c in pods.crashes(p, MEMORY_ADVICE)]
         return max(crashes, key=lambda c: (not c.retryable, c.restarts), default=None)
 
     @cached_property
@@ -244,14 +243,11 @@ class Context:
         """Seconds until a revision that is not ready is given up."""
         return self.spec.progress_deadline_seconds - seconds_since(revision.created_time, self.now)
 
-    def _pods_of(self, revision: str) -> list[Object]:
-        """Newest first, without those that are going."""
-        mine = [
-            p
-            for p in self.seen.of_kind("Pod")
-            if p["metadata"].get("labels", {}).get(REVISION) == revision and "deletionTimestamp" not in p["metadata"]
-        ]
-        return sorted(mine, key=lambda p: p["metadata"].get("creationTimestamp") or "", reverse=True)
+    def _unready(self, revision: str) -> list[Object]:
+        """Pods of a revision that do not answer, newest first, without those that are going."""
+        mine = [p for p in self.seen.of_kind("Pod") if p["metadata"].get("labels", {}).get(REVISION) == revision]
+        unready = [p for p in mine if not _is_ready(p) and "deletionTimestamp" not in p["metadata"]]
+        return sorted(unready, key=lambda p: p["metadata"].get("creationTimestamp") or "", reverse=True)
 
 
 def _is_ready(pod: Object) -> bool:
