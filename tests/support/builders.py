@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tests.support.kubelet import Attempt, Life, Script
+
 from anneal.api import API_VERSION
 from anneal.api.runs import EXIT_PREEMPTED, EXIT_USER_MISTAKE, RunResult, encode_result
-
-from tests.support.kubelet import Attempt, Life
 
 NAMESPACE = "team"
 Json = dict[str, Any]
@@ -106,10 +106,11 @@ def _message(**result: Any) -> str:
     return encode_result(RunResult.model_validate(result)).decode()
 
 
-def succeeded(run: Mapping[str, Any]) -> str:
-    """What a pod answers when all went well, as a function of what it was told."""
+def succeeded(run: Mapping[str, Any], **more: Any) -> str:
+    """What a pod answers when all went well, as a function of what it was told; `more` is laid over its data."""
     role = run["role"]
-    return _message(role=role, outcome="Succeeded", reason="Succeeded", message="", **{role: _DATA[role](run)})
+    data = {**_DATA[role](run), **more}
+    return _message(role=role, outcome="Succeeded", reason="Succeeded", message="", **{role: data})
 
 
 def failed(
@@ -201,7 +202,9 @@ def all_goes_well(attempt: Attempt) -> Life:
     role = attempt.run["role"]
     if role == "serve":
         return Life(ready_after=5.0)
-    return Life(SECONDS[role], message=succeeded(attempt.run), on_term=preempted() if role == "fit" else "")
+    if role == "fit":
+        return Life(SECONDS[role], message=succeeded(attempt.run, resumes=attempt.number), on_term=preempted())
+    return Life(SECONDS[role], message=succeeded(attempt.run))
 
 
 def ends(message: str, exit_code: int = 1, seconds: float = 5.0, reason: str = "") -> Life:
@@ -217,3 +220,16 @@ def users_mistake(role: str, reason: str, message: str) -> Life:
 def is_preempted(step: int = 50, seconds: float = 20.0) -> Life:
     """A fit pod that is told to go by its node, and saves its state."""
     return ends(preempted(step), EXIT_PREEMPTED, seconds)
+
+
+def scripted(*answers: tuple[str, int, Life]) -> Script:
+    """The script in which all goes well but for these (role, attempt, life)."""
+    lives = {(role, number): life for role, number, life in answers}
+    return lambda attempt: lives.get((attempt.run["role"], attempt.number)) or all_goes_well(attempt)
+
+
+def judges(attempt: Attempt, *outcomes: str) -> Life:
+    """The script in which all goes well and the evaluator finds these outcomes, one per gate."""
+    if attempt.run["role"] != "evaluate":
+        return all_goes_well(attempt)
+    return Life(SECONDS["evaluate"], message=evaluated(attempt.run, *outcomes))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from anneal.api.runs import EXIT_PREEMPTED, ProgressReport
-
 from tests.support.memory_api import MemoryApi, Object, ident_of
+
+from anneal.api.runs import EXIT_PREEMPTED, ProgressReport
 
 #: How long a container takes to start, to end after SIGTERM, and a pod to go after its end, in seconds.
 START, TERMINATION, REMOVAL = 1.0, 2.0, 1.0

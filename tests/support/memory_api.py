@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from anneal.api.kinds import BY_NAME
-from anneal.kube.errors import ConflictError, NotFoundError, RefusedError
 from pydantic import ValidationError
-
 from tests.support import field_managers
 from tests.support.clock import Clock
+
+from anneal.api.kinds import BY_NAME
+from anneal.kube.errors import ConflictError, NotFoundError, RefusedError
 
 Object = Mapping[str, Any]
 
@@ -215,6 +215,10 @@ class MemoryApi:
     def all(self, *kinds: str) -> list[Object]:
         """All objects (of these kinds) as they are now."""
         return [s.obj for i, s in sorted(self._objects.items()) if not kinds or i.kind in kinds]
+
+    def catch_up(self) -> None:
+        """Reads see everything that is written up to now."""
+        self._history = []
 
     @property
     def version(self) -> int:

@@ -13,15 +13,11 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from anneal.kinds.contract import Kind
-
 from tests.support.memory_api import Write
 from tests.sweep.simulation import Simulation, Story
 from tests.sweep.states import creations, difference, end_state, fingerprint, orphans, watch_history
 
-
-class Crash(BaseException):
-    """The operator dies here. Not an Exception: nothing in the operator may survive it."""
+from anneal.kinds.contract import Kind
 
 
 @dataclass
@@ -78,9 +74,9 @@ class Search:
         def after(write: Write) -> None:
             crash(f"after write {write.number} ({write.verb} {write.id.kind} {write.id.name})")
 
-        def on_rest(now: Simulation, operator: object) -> bool:
+        def on_rest(now: Simulation) -> bool:
             nonlocal is_known
-            rests.append(fingerprint(now) + operator.memory())  # type: ignore[attr-defined]
+            rests.append(fingerprint(now) + now.operators[0].memory())
             is_known = rests[-1] in self._known_rests
             return is_known
 

@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from tests.support.clock import START, Clock
+from tests.support.kubelet import Kubelet, Script
+from tests.support.memory_api import Event, MemoryApi, Object
+from tests.support.world import World
+
+from anneal.api.runs import ProgressReport
 from anneal.handlers import watched
 from anneal.kinds.children import MANAGED_BY, MANAGER
 from anneal.kinds.contract import Facts, Images, Key, Kind, ReportsEndpoint
@@ -21,16 +27,11 @@ from anneal.reconcile.resync import list_all
 from anneal.reconcile.worker import settle
 from anneal.reports.store import ProgressStore
 
-from tests.support.clock import START, Clock
-from tests.support.kubelet import Kubelet, Script
-from tests.support.memory_api import Event, MemoryApi, Object
-from tests.support.world import World
-
 RESYNC_SECONDS = 600.0
 #: A story that is not over after this long, in virtual seconds, never will be.
 HORIZON = timedelta(hours=12)
-#: More passes than any story needs at one moment: the loop does not come to rest.
-MAX_PASSES_AT_ONCE = 200
+#: More rounds than any story needs at one moment: the loop does not come to rest.
+MAX_ROUNDS_AT_ONCE = 200
 
 
 class NeverRestsError(AssertionError):
@@ -50,7 +51,7 @@ class Step:
     do: Callable[[World], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Story:
     """What is there, what pods do, and what people do."""
 
@@ -60,13 +61,26 @@ class Story:
     steps: tuple[Step, ...] = ()
     seen: Callable[[World], None] = lambda world: None
     """What must be so at the end; raises AssertionError. Keeps a story from passing by never happening."""
+    seen_late: Callable[[World], None] | None = None
+    """What must be so when the operator hears of things late, where that rightly makes for another end."""
 
 
 class Operator:
     """One life of the operator: what it knows is gone with it."""
 
-    def __init__(self, api: MemoryApi, kinds: Iterable[Kind], leader: str = "leader-0") -> None:
+    def __init__(
+        self,
+        api: MemoryApi,
+        kinds: Iterable[Kind],
+        *,
+        leader: str = "leader-0",
+        workers: int = 1,
+        hears: Callable[[Event], bool] = lambda event: True,
+    ) -> None:
+        """`hears` says whether an event arrives."""
         self._api = api
+        self._hears = hears
+        self.workers = workers
         self._kinds = tuple(kinds)
         own, children = watched(self._kinds)
         self._own = frozenset(r.kind for r in own)
@@ -97,7 +111,8 @@ class Operator:
     def hear(self, event: Event) -> None:
         """What `handlers` does with an event, behind the same selectors."""
         kind, labels = event.obj["kind"], event.obj["metadata"].get("labels") or {}
-        if kind in self._own or (kind in self._children and labels.get(MANAGED_BY) == MANAGER):
+        selected = kind in self._own or (kind in self._children and labels.get(MANAGED_BY) == MANAGER)
+        if selected and self._hears(event):
             for key in self.reconciler.interests.wakes(event.obj):
                 self.queue.add(key)
 
@@ -115,8 +130,13 @@ class Operator:
         seconds = self.queue.next_due()
         return None if seconds is None else self._api.clock.time + timedelta(seconds=seconds)
 
+    def take(self) -> list[Key]:
+        """The keys that its workers take now."""
+        taken = (self.queue.get_nowait() for _ in range(self.workers))
+        return [key for key in taken if key is not None]
+
     def memory(self) -> str:
-        """All that this life knows and the next will not, but for the time of the last resync, which changes nothing."""
+        """All that this life knows and the next will not; not the time of the last resync, which changes nothing."""
         queue, interests = self.queue, self.reconciler.interests
         return repr((sorted(queue._due.items()), sorted(queue._failures.items()), sorted(interests._wanted.items())))
 
@@ -135,8 +155,10 @@ class Simulation:
     world: World
     steps_done: int = 0
     passes: int = 0
-    on_rest: Callable[[Simulation, Operator], bool] = field(default=lambda simulation, operator: False)
+    operators: list[Operator] = field(default_factory=list)
+    on_rest: Callable[[Simulation], bool] = field(default=lambda simulation: False)
     """Called when nobody has anything to do now; True ends the run: how it goes on from here is known."""
+    _at_rest_since: int = -1
 
     @classmethod
     def of(cls, story: Story, kinds: Iterable[Kind]) -> Simulation:
@@ -150,29 +172,49 @@ class Simulation:
         api = self.api.fork(Clock(self.api.clock.time))
         return Simulation(self.story, self.kinds, api, self.world.fork(api), self.steps_done)
 
-    async def run(self, operator: Operator | None = None) -> Operator:
-        """To the end of the story, or until `on_rest` says enough."""
-        operator = operator or Operator(self.api, self.kinds)
-        self.world.kubelet.on_report = operator.progress.put
-        await operator.start()
-        while await self._work(operator):
-            if self.on_rest(self, operator) or not self._go_on(operator):
-                break
-            if operator.next_resync <= self.api.clock.time:
-                await operator.resync()
-        return operator
+    async def run(self, *operators: Operator) -> None:
+        """To the end of the story, or until `on_rest` says enough. Without operators, one new one."""
+        self.operators = list(operators) or [Operator(self.api, self.kinds)]
+        self.world.kubelet.on_report = self._report
+        for operator in self.operators:
+            await operator.start()
+        while True:
+            await self._work()
+            if self.on_rest(self) or not self._go_on():
+                return
+            for operator in self.operators:
+                if operator.next_resync <= self.api.clock.time:
+                    await operator.resync()
 
-    async def _work(self, operator: Operator) -> bool:
-        """Everything that is to be done now. True, for `run` to go on."""
-        for _ in range(MAX_PASSES_AT_ONCE):
+    async def _work(self) -> None:
+        """Everything that is to be done now, by as many workers of each operator at once as it has."""
+        for _ in range(MAX_ROUNDS_AT_ONCE):
             self.world.settle()
-            key = operator.queue.get_nowait()
-            if key is not None:
-                self.passes += 1
-                await operator.work(key)
+            passes = [o.work(key) for o in self.operators for key in o.take()]
+            if passes:
+                self.passes += len(passes)
+                await asyncio.gather(*passes)
             elif not self._take_step():
-                return True
-        raise NeverRestsError(f"'{self.story.name}': still passes after {MAX_PASSES_AT_ONCE} at {self.api.clock.time}")
+                return
+        raise NeverRestsError(
+            f"'{self.story.name}': no rest after {MAX_ROUNDS_AT_ONCE} rounds at {self.api.clock.time}"
+        )
+
+    def stay_away(self, seconds: float) -> None:
+        """Time in which there is no operator; everybody else goes on."""
+        until = self.api.clock.time + timedelta(seconds=seconds)
+        while True:
+            self.world.settle()
+            if self._take_step():
+                continue
+            due = self.world.next_due()
+            self.api.clock.time = until if due is None else min(due, until)
+            if self.api.clock.time == until:
+                return
+
+    def _report(self, uid: str, report: ProgressReport) -> None:
+        for operator in self.operators:
+            operator.progress.put(uid, report)
 
     def _take_step(self) -> bool:
         if self.steps_done == len(self.story.steps) or not self.story.steps[self.steps_done].when(self.world):
@@ -181,21 +223,19 @@ class Simulation:
         self.steps_done += 1
         return True
 
-    def _go_on(self, operator: Operator) -> bool:
+    def _go_on(self) -> bool:
         """Let time pass until something happens. False when nothing will any more."""
-        moments = [m for m in (self.world.next_due(), operator.next_due()) if m is not None]
-        waiting = self.steps_done < len(self.story.steps)
-        if waiting and not moments and not self._is_lost(operator):
-            moments = [operator.next_resync]
+        dues = [self.world.next_due(), *[o.next_due() for o in self.operators]]
+        moments = [m for m in dues if m is not None]
+        resync = min(o.next_resync for o in self.operators)
         if not moments:
-            return False
-        self.api.clock.time = max(self.api.clock.time, min([*moments, operator.next_resync]))
+            # Somebody may not have heard of something. If a resync has just changed nothing, there is nothing.
+            if self._at_rest_since == self.api.version:
+                return False
+            self._at_rest_since = self.api.version
+        self.api.clock.time = max(self.api.clock.time, min([*moments, resync]))
         assert self.api.clock.time - START < HORIZON, f"'{self.story.name}' is not over after {HORIZON}"
         return True
-
-    def _is_lost(self, operator: Operator) -> bool:
-        """Whether a resync has changed nothing since the last one: then no step will ever come."""
-        return operator.next_resync - timedelta(seconds=RESYNC_SECONDS) == self.api.clock.time
 
 
 def run_story(story: Story, kinds: Iterable[Kind]) -> Simulation:
@@ -206,4 +246,3 @@ def run_story(story: Story, kinds: Iterable[Kind]) -> Simulation:
     assert done[0] == done[1], f"'{story.name}' got stuck before its step {done[0] + 1} of {done[1]}"
     story.seen(simulation.world)
     return simulation
-

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from anneal.api.conditions import is_true
-from anneal.kinds.children import OWNER_UID
-
 from tests.support.memory_api import Event, Id, MemoryApi, Object
 from tests.sweep.simulation import Simulation
+
+from anneal.api.conditions import is_true
+from anneal.kinds.children import OWNER_UID
 
 OURS = ("FineTuneJob", "Evaluation", "ModelDeployment")
 #: Lost without harm: what happened is in status.

@@ -1,0 +1,135 @@
+"""What may go wrong around an operator that does not crash, each as a run of a story that must end as usual."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+from tests.support.memory_api import Event, Write
+from tests.sweep.simulation import Operator, Simulation, Story
+from tests.sweep.states import creations, difference, end_state, orphans, watch_history
+
+from anneal.kinds.contract import Kind
+from anneal.kube.errors import ConflictError, KubeError, RefusedError, UnavailableError
+
+
+class Lost:
+    """Events of the watch feed that never arrive: those with these numbers, or all."""
+
+    def __init__(self, *numbers: int, all_of_them: bool = False) -> None:
+        self._numbers = frozenset(numbers)
+        self._all = all_of_them
+        self.heard = 0
+
+    def __call__(self, event: Event) -> bool:
+        del event
+        self.heard += 1
+        return not self._all and self.heard not in self._numbers
+
+
+class Faults:
+    """An API server under stress: requests that fail before or after they took effect, and reads that fail."""
+
+    def __init__(self, seed: int, share: float = 0.15) -> None:
+        self._random = random.Random(seed)
+        self._share = share
+        self.count = 0
+
+    def install(self, simulation: Simulation) -> None:
+        simulation.api.before = self._fail_before
+        simulation.api.after = self._fail_after
+        simulation.api.turn = self._fail_to_read
+
+    def _fail_before(self, write: Write) -> None:
+        errors = (UnavailableError("too many requests", 3.0), ConflictError("the object has been modified"))
+        self._maybe(self._random.choice(errors))
+        del write
+
+    def _fail_after(self, write: Write) -> None:
+        """The write took effect, but the answer was lost."""
+        del write
+        self._maybe(UnavailableError("connection reset"))
+
+    async def _fail_to_read(self) -> None:
+        if self._random.random() < 0.1:
+            self._maybe(UnavailableError("etcd has no leader"))
+
+    def _maybe(self, error: KubeError) -> None:
+        if self._random.random() < self._share:
+            self.count += 1
+            raise error
+
+
+class RefusedOnce:
+    """An admission policy that refuses each child once, and is then put right."""
+
+    def __init__(self) -> None:
+        self._refused: set[tuple[str, str]] = set()
+
+    def __call__(self, write: Write) -> None:
+        name = (write.id.kind, write.id.name)
+        if write.verb == "apply" and write.subresource is None and name not in self._refused:
+            self._refused.add(name)
+            raise RefusedError("denied by a policy")
+
+    @property
+    def count(self) -> int:
+        return len(self._refused)
+
+
+class Turns:
+    """An unfair scheduler: how far each pass gets before another goes on, and when the world moves, is chance."""
+
+    def __init__(self, seed: int, simulation: Simulation) -> None:
+        self._random = random.Random(seed)
+        self._simulation = simulation
+
+    async def __call__(self) -> None:
+        for _ in range(self._random.randrange(4)):
+            await asyncio.sleep(0)
+        if self._random.random() < 0.1:
+            self._simulation.world.settle()
+
+
+def same_end_though_late(reference: Simulation, disturbed: Simulation) -> None:
+    """The same for an operator that heard of things late: of a suspension that is over by then, it never learns."""
+    if disturbed.story.seen_late is None:
+        same_end(reference, disturbed)
+        return
+    disturbed.story.seen_late(disturbed.world)
+    assert disturbed.steps_done == len(disturbed.story.steps), "the story got stuck"
+    assert not creations(disturbed) - creations(reference), "something was created that is not part of the story"
+    assert not orphans(disturbed.api), f"orphans: {orphans(disturbed.api)}"
+
+
+def same_end(reference: Simulation, disturbed: Simulation) -> None:
+    """Fails unless the disturbed run ended as the reference did, nothing made twice, nothing left, nothing undone."""
+    expected, found = end_state(reference), end_state(disturbed)
+    assert expected == found, f"another end:\n{difference(expected, found)}"
+    assert creations(reference) == creations(disturbed), "something was created twice"
+    assert not orphans(disturbed.api), f"orphans: {orphans(disturbed.api)}"
+
+
+def begin(story: Story, kinds: Iterable[Kind]) -> Simulation:
+    """The story before its begin, with its history watched."""
+    simulation = Simulation.of(story, kinds)
+    watch_history(simulation.api)
+    return simulation
+
+
+def retire(simulation: Simulation, operator: Operator, after_passes: int) -> None:
+    """`operator` makes so many more passes and then no more: a leader that has lost its lease."""
+    take = operator.take
+
+    def last_passes() -> list:  # type: ignore[type-arg]
+        nonlocal after_passes
+        if after_passes <= 0:
+            if operator in simulation.operators and len(simulation.operators) > 1:
+                simulation.operators.remove(operator)
+            return []
+        taken = take()
+        after_passes -= len(taken)
+        return taken
+
+    operator.take = last_passes  # type: ignore[method-assign]

@@ -1,0 +1,116 @@
+"""Whatever happens around the operator - lost events, stale lists, rivals, errors - a story ends as it always ends."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+
+import pytest
+from tests.sweep.disturbances import Faults, Lost, RefusedOnce, Turns, begin, retire, same_end, same_end_though_late
+from tests.sweep.ledger import Ledger
+from tests.sweep.simulation import Operator, Simulation, Story, run_story
+from tests.sweep.stories import KINDS, STORIES
+
+every_story = pytest.mark.parametrize("story", STORIES, ids=lambda s: s.name)
+#: In virtual seconds: a restart, a node that is replaced, a night.
+ABSENCES = (5.0, 45.0, 900.0)
+
+
+@cache
+def reference(story: Story) -> Simulation:
+    return run_story(story, KINDS)
+
+
+@every_story
+def test_a_converged_operator_is_silent(story: Story) -> None:
+    simulation = reference(story).fork()
+    asyncio.run(simulation.run())
+    assert simulation.passes >= len(simulation.api.all("FineTuneJob", "Evaluation", "ModelDeployment"))
+    assert not simulation.api.requests
+
+
+@every_story
+def test_the_world_goes_on_while_there_is_no_operator(story: Story, ledger: Ledger) -> None:
+    """After every write in turn the operator dies, and the next one starts only a good while later."""
+    left: list[Simulation] = []
+    first = begin(story, KINDS)
+    first.api.after = lambda write: left.append(first.fork())
+    asyncio.run(first.run())
+    for number, simulation in enumerate(left):
+        simulation.stay_away(ABSENCES[number % len(ABSENCES)])
+        asyncio.run(simulation.run())
+        same_end_though_late(reference(story), simulation)
+    ledger.count("absences", len(left))
+
+
+@every_story
+def test_events_may_be_lost(story: Story, ledger: Ledger) -> None:
+    counting = Lost()
+    whole = begin(story, KINDS)
+    asyncio.run(whole.run(Operator(whole.api, KINDS, hears=counting)))
+    for lost in (Lost(all_of_them=True), *[Lost(n) for n in range(1, counting.heard + 1, 7)]):
+        simulation = begin(story, KINDS)
+        asyncio.run(simulation.run(Operator(simulation.api, KINDS, hears=lost)))
+        same_end_though_late(reference(story), simulation)
+        ledger.count("runs with lost events")
+
+
+@every_story
+@pytest.mark.parametrize("writes", [1, 3, 10])
+def test_reads_may_lag(story: Story, writes: int, ledger: Ledger) -> None:
+    """Caches catch up whenever time passes, and events come late: only then."""
+    simulation = begin(story, KINDS)
+    simulation.api.stale_by = writes
+
+    def catch_up(now: Simulation) -> bool:
+        now.api.catch_up()
+        return False
+
+    simulation.on_rest = catch_up
+    asyncio.run(simulation.run())
+    same_end_though_late(reference(story), simulation)
+    ledger.count("runs with stale reads")
+
+
+@every_story
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_may_interleave(story: Story, seed: int, ledger: Ledger) -> None:
+    simulation = begin(story, KINDS)
+    simulation.api.turn = Turns(seed, simulation)
+    asyncio.run(simulation.run(Operator(simulation.api, KINDS, workers=3)))
+    same_end(reference(story), simulation)
+    ledger.count("runs with three workers")
+
+
+@every_story
+@pytest.mark.parametrize("seed", range(3))
+def test_two_leaders_may_overlap(story: Story, seed: int, ledger: Ledger) -> None:
+    """One has lost its lease and does not know it yet, for a few passes or for the whole story."""
+    simulation = begin(story, KINDS)
+    simulation.api.turn = Turns(seed, simulation)
+    old, new = Operator(simulation.api, KINDS, leader="leader-0"), Operator(simulation.api, KINDS, leader="leader-0")
+    if seed:
+        retire(simulation, old, after_passes=7 * seed)
+    asyncio.run(simulation.run(old, new))
+    same_end(reference(story), simulation)
+    ledger.count("runs with two leaders")
+
+
+@every_story
+@pytest.mark.parametrize("seed", range(3))
+def test_requests_may_fail(story: Story, seed: int, ledger: Ledger) -> None:
+    simulation = begin(story, KINDS)
+    faults = Faults(seed)
+    faults.install(simulation)
+    asyncio.run(simulation.run())
+    same_end(reference(story), simulation)
+    ledger.count("failed requests", faults.count)
+
+
+@every_story
+def test_children_may_be_refused(story: Story, ledger: Ledger) -> None:
+    simulation = begin(story, KINDS)
+    simulation.api.before = refused = RefusedOnce()
+    asyncio.run(simulation.run())
+    same_end(reference(story), simulation)
+    ledger.count("refused children", refused.count)
