@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 
 import torch
-from anneal.api.artifacts import MANIFEST_FILE, Manifest, base_model_digest, describe, digest_of_bytes
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from anneal.api.artifacts import MANIFEST_FILE, Manifest, base_model_digest, describe, digest_of_bytes
 
 END = "<|end|>"
 CONTEXT = 128
@@ -51,7 +52,10 @@ def write_base(directory: Path, seed: int = 0) -> str:
         pad_token_id=256,
         initializer_range=0.3,
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight[256] *= 1.6  # so that answers end after a few tokens, at a length of their own
+    model.save_pretrained(directory)
     write_tokenizer(directory)
     return base_model_digest(directory)
 

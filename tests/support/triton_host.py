@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = [REPOSITORY / "operator", REPOSITORY / "images/triton"]
 TRITON = "nvidia-pytriton==0.7.0"
 NUMPY = "numpy==1.26.4"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
