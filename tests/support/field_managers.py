@@ -37,7 +37,7 @@ ATOMIC = frozenset({"selector", "nodeSelector"})
 
 def fields_of(value: Any, name: str = "", path: Path = ()) -> Iterator[Path]:
     """The paths of everything that `value` says, leaves only (and the keys of list elements)."""
-    if isinstance(value, Mapping) and value and name not in ATOMIC:
+    if isinstance(value, dict) and value and name not in ATOMIC:
         for member, child in value.items():
             yield from fields_of(child, member, (*path, member))
     elif isinstance(value, list) and name in LIST_KEYS and value:
@@ -54,7 +54,7 @@ def fields_of(value: Any, name: str = "", path: Path = ()) -> Iterator[Path]:
 
 def merge(live: Any, wanted: Any, name: str = "") -> Any:
     """`live` with all that `wanted` says; whatever `wanted` is silent about stays."""
-    if isinstance(live, Mapping) and isinstance(wanted, Mapping) and name not in ATOMIC:
+    if isinstance(live, dict) and isinstance(wanted, dict) and name not in ATOMIC:
         return {**live, **{m: merge(live[m], v, m) if m in live else v for m, v in wanted.items()}}
     if isinstance(live, list) and isinstance(wanted, list) and name in LIST_KEYS:
         rest = {_key(name, e): e for e in live}
@@ -74,7 +74,7 @@ def remove(live: Any, gone: Fields, name: str = "") -> Any:
     by_step: dict[Step, set[Path]] = {}
     for path in gone:
         by_step.setdefault(path[0], set()).add(path[1:])
-    if isinstance(live, Mapping):
+    if isinstance(live, dict):
         return {
             m: remove(v, frozenset(by_step[m]), m) if m in by_step else v
             for m, v in live.items()
@@ -114,7 +114,7 @@ def _same(a: Any, b: Any, path: Path) -> bool:
 
 def _at(value: Any, path: Path, name: str = "") -> Any:
     for step in path:
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             name, value = step, value.get(step)
         elif isinstance(value, list):
             value = next((e for e in value if name in LIST_KEYS and _key(name, e) == step), None)

@@ -367,6 +367,6 @@ def _refuse_invalid(body: Object) -> None:
 
 
 def _has_null(value: Any) -> bool:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(v is None or _has_null(v) for v in value.values())
     return isinstance(value, list) and any(_has_null(v) for v in value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache
+from itertools import cycle
 
 import pytest
 from tests.sweep.disturbances import Faults, Lost, RefusedOnce, Turns, begin, retire, same_end, same_end_though_late
@@ -31,13 +32,13 @@ def test_a_converged_operator_is_silent(story: Story) -> None:
 
 @every_story
 def test_the_world_goes_on_while_there_is_no_operator(story: Story, ledger: Ledger) -> None:
-    """After every write in turn the operator dies, and the next one starts only a good while later."""
+    """After every fourth write the operator dies, and the next one starts only a good while later."""
     left: list[Simulation] = []
     first = begin(story, KINDS)
-    first.api.after = lambda write: left.append(first.fork())
+    first.api.after = lambda write: None if write.number % 4 else left.append(first.fork())
     asyncio.run(first.run())
-    for number, simulation in enumerate(left):
-        simulation.stay_away(ABSENCES[number % len(ABSENCES)])
+    for simulation, seconds in zip(left, cycle(ABSENCES), strict=False):
+        simulation.stay_away(seconds)
         asyncio.run(simulation.run())
         same_end_though_late(reference(story), simulation)
     ledger.count("absences", len(left))
@@ -48,7 +49,7 @@ def test_events_may_be_lost(story: Story, ledger: Ledger) -> None:
     counting = Lost()
     whole = begin(story, KINDS)
     asyncio.run(whole.run(Operator(whole.api, KINDS, hears=counting)))
-    for lost in (Lost(all_of_them=True), *[Lost(n) for n in range(1, counting.heard + 1, 7)]):
+    for lost in (Lost(all_of_them=True), *[Lost(n) for n in range(1, counting.heard + 1, 15)]):
         simulation = begin(story, KINDS)
         asyncio.run(simulation.run(Operator(simulation.api, KINDS, hears=lost)))
         same_end_though_late(reference(story), simulation)
@@ -56,7 +57,7 @@ def test_events_may_be_lost(story: Story, ledger: Ledger) -> None:
 
 
 @every_story
-@pytest.mark.parametrize("writes", [1, 3, 10])
+@pytest.mark.parametrize("writes", [1, 5])
 def test_reads_may_lag(story: Story, writes: int, ledger: Ledger) -> None:
     """Caches catch up whenever time passes, and events come late: only then."""
     simulation = begin(story, KINDS)
@@ -73,7 +74,7 @@ def test_reads_may_lag(story: Story, writes: int, ledger: Ledger) -> None:
 
 
 @every_story
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_workers_may_interleave(story: Story, seed: int, ledger: Ledger) -> None:
     simulation = begin(story, KINDS)
     simulation.api.turn = Turns(seed, simulation)
@@ -83,7 +84,7 @@ def test_workers_may_interleave(story: Story, seed: int, ledger: Ledger) -> None
 
 
 @every_story
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_two_leaders_may_overlap(story: Story, seed: int, ledger: Ledger) -> None:
     """One has lost its lease and does not know it yet, for a few passes or for the whole story."""
     simulation = begin(story, KINDS)
@@ -97,7 +98,7 @@ def test_two_leaders_may_overlap(story: Story, seed: int, ledger: Ledger) -> Non
 
 
 @every_story
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_requests_may_fail(story: Story, seed: int, ledger: Ledger) -> None:
     simulation = begin(story, KINDS)
     faults = Faults(seed)

@@ -196,6 +196,6 @@ STORIES = (
         (*CLAIMS, b.fine_tune_job(), b.evaluation(activeDeadlineSeconds=20)),
         b.all_goes_well,
         seen=both(ends(*EVALUATION, Failed=True, reason="DeadlineExceeded"), nothing_runs),
-        seen_late=both(ends(*EVALUATION, Failed=True, reason="DeadlineExceeded"), nothing_runs),
+        seen_late=nothing_runs,  # a verdict that came too late but before anybody looked counts
     ),
 )

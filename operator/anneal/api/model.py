@@ -40,8 +40,10 @@ class ApiModel(BaseModel):
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
+        if not self.ONE_OF:
+            return self
         aliases = {field.alias or name: name for name, field in type(self).model_fields.items()}
-        if self.ONE_OF and sum(getattr(self, aliases[m]) is not None for m in self.ONE_OF) != 1:
+        if sum(getattr(self, aliases[m]) is not None for m in self.ONE_OF) != 1:
             raise ValueError(f"exactly one of {', '.join(self.ONE_OF)} must be set")
         return self
 
