@@ -1,0 +1,77 @@
+"""The boundary of the program: a run document in, a result and an exit code out, whatever happens between.
+
+Each role is imported only when it is run: publish needs no torch and starts in a blink.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import get_args
+
+from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, PublishRun, RunResult, parse_run
+from anneal_trainer.errors import Preempted, TrainerError, UserMistake
+from anneal_trainer.preemption import Preemption
+from anneal_trainer.termination import Role, exit_code, result_of, write_result
+
+_LOG = logging.getLogger("anneal_trainer")
+
+
+def main() -> int:
+    """Does what the run document says. Returns the exit code; the result is in the termination file."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.captureWarnings(capture=True)
+    # Models and data come from volumes. Without this, transformers asks the network first and waits for it.
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
+    preemption = Preemption()
+    preemption.listen()
+    result = run(Path(os.environ.get("ANNEAL_RUN_FILE", RUN_FILE)), preemption)
+    write_result(Path(os.environ.get("ANNEAL_TERMINATION_FILE", TERMINATION_FILE)), result)
+    return exit_code(result)
+
+
+def run(document: Path, preemption: Preemption) -> RunResult:
+    """The result of the run that `document` describes. Total: every exception becomes a result."""
+    role: Role = "prepare"
+    try:
+        text = document.read_text()
+        role = _role_of(text)
+        return _do(text, preemption)
+    except (TrainerError, Preempted) as error:
+        return result_of(role, error)
+    except Exception as error:
+        _LOG.exception("the run ended with an error that it does not know")
+        return result_of(role, error)
+
+
+def _role_of(text: str) -> Role:
+    """The role as the document has it, read apart from the rest so that an invalid document still has one."""
+    try:
+        role = json.loads(text).get("role")
+    except (ValueError, AttributeError):
+        role = None
+    return role if role in get_args(Role) else "prepare"
+
+
+def _do(text: str, preemption: Preemption) -> RunResult:
+    job = parse_run(text)
+    if isinstance(job, PrepareRun):
+        from anneal_trainer.prepare import prepare
+
+        return prepare(job, preemption)
+    if isinstance(job, FitRun):
+        from anneal_trainer.fit import fit
+
+        return fit(job, preemption)
+    if isinstance(job, PublishRun):
+        from anneal_trainer.publish import publish
+
+        return publish(job)
+    raise UserMistake("InvalidRun", f"the trainer has no role '{job.role}': use prepare, fit or publish")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The model card and the report that lie beside an artifact: where a model comes from, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from anneal.api.artifacts import Manifest
+from anneal.api.runs import PublishRun
+from anneal_trainer.state import LossPoint, TrainingState
+from anneal_trainer.workspace import Workspace
+
+_CURVE_ROWS = 10
+_PACKAGES = ("torch", "transformers", "peft")
+
+
+def report(run: PublishRun, manifest: Manifest, state: TrainingState, workspace: Workspace) -> dict[str, Any]:
+    """Everything that is known of the training, as JSON. `loss` holds (last step, mean) of stretches of steps."""
+    return {
+        "object": run.object.to_json(),
+        "digest": manifest.digest,
+        "model": {"uri": run.model.uri, "digest": run.base_digest, "chatTemplateHash": run.chat_template_hash},
+        "data": json.loads(workspace.report.read_bytes()) if workspace.report.exists() else None,
+        "heldOutDigest": run.test_digest,
+        "lora": run.lora.to_json(),
+        "training": run.training.to_json(),
+        "trained": run.trained.to_json(),
+        "loss": [[point.step, float(f"{point.mean:.6g}")] for point in state.curve],
+        "packages": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # publish itself needs none of them
+            continue
+    return found
+
+
+def text(run: PublishRun, manifest: Manifest, state: TrainingState) -> str:
+    """The model card: Markdown with the metadata block that model hubs read."""
+    trained, counts = run.trained, run.counts
+    return f"""---
+base_model: {json.dumps(run.model.uri)}
+library_name: peft
+pipeline_tag: text-generation
+tags: [lora, anneal]
+---
+# {run.object.name}
+
+A LoRA adapter on `{run.model.uri}`, trained by FineTuneJob `{run.object.namespace}/{run.object.name}`.
+
+| What | |
+|---|---|
+| Digest | `{manifest.digest}` |
+| Base model | `{run.model.uri}`, `{run.base_digest}` |
+| Chat template | `{run.chat_template_hash}` |
+| Data | {counts.read} rows read, {counts.invalid} invalid, {counts.train} trained on, {counts.held_out} held out |
+| Held-out rows | `{run.test_digest}`, in `evaluation/held-out.jsonl` |
+| Training | {trained.steps} steps, {trained.tokens} tokens, {trained.seconds} s |
+| Loss at the end | {trained.loss} per answer token, over the last steps |
+
+The loss says how well the training rows were learned, not how good the model is: that is what an Evaluation on the
+held-out rows is for.
+
+## Loss
+| Up to step | Mean loss per answer token |
+|---:|---:|
+{_curve(state.curve)}
+
+## Settings
+```json
+{json.dumps({"lora": run.lora.to_json(), "training": run.training.to_json()}, indent=2, sort_keys=True)}
+```
+
+## How to load it
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ARTIFACT)
+tokenizer = AutoTokenizer.from_pretrained(ARTIFACT)
+```
+`BASE` must be the base model with the digest above. The tokenizer in this folder carries the chat template that the
+rows were written with.
+"""
+
+
+def _curve(points: list[LossPoint]) -> str:
+    """The loss over the run in at most ten rows of a table."""
+    size = max(1, -(-len(points) // _CURVE_ROWS))
+    rows = []
+    for start in range(0, len(points), size):
+        joined = points[start]
+        for point in points[start + 1 : start + size]:
+            joined = joined.joined(point)
+        rows.append(f"| {joined.step} | {joined.mean:.4f} |")
+    return "\n".join(rows)

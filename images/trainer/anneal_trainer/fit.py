@@ -1,0 +1,165 @@
+"""The second run of a job: train on the prepared rows, from the newest complete checkpoint if there is one.
+
+Nothing here is lost by being killed: what is not in a checkpoint is done again, to the same bit. SIGTERM makes a
+checkpoint of the last whole step first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from anneal.api.artifacts import DigestMismatchError, verify_base_model
+from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
+from anneal_trainer import model, rows, tensors
+from anneal_trainer.batches import StepPlan
+from anneal_trainer.checkpoint import CheckpointStore, fingerprint
+from anneal_trainer.errors import Preempted, UserMistake
+from anneal_trainer.loop import StopRequested, Trainer, train
+from anneal_trainer.lora import adapt
+from anneal_trainer.loss import AnswerLoss
+from anneal_trainer.memory import pass_limit
+from anneal_trainer.passes import Passes
+from anneal_trainer.preemption import Preemption
+from anneal_trainer.progress import Reporter
+from anneal_trainer.rows import TrainingRows
+from anneal_trainer.state import TrainingState
+from anneal_trainer.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
+
+
+def fit(run: FitRun, preemption: Preemption) -> RunResult:
+    """Trains to the last step. Raises Preempted, UserMistake."""
+    _check_settings(run)
+    workspace = Workspace(Path(run.workspace))
+    prepared = rows.read(workspace.train, run.train_digest)
+    plan = StepPlan(prepared.lengths, run.training)
+    store = CheckpointStore(workspace.checkpoints, fingerprint(run), run.training.checkpoint.keep)
+    newest = store.newest()
+    state = newest.state() if newest else TrainingState()
+    if state.step < plan.total_steps:
+        trainer = _assemble(run, prepared, plan, preemption)
+        if newest:
+            tensors.restore(newest, trainer.model, trainer.optimizer)
+            state.resumes += 1
+            _LOG.info("going on from step %d of %d", state.step, plan.total_steps)
+        with Reporter(run.reporting) as reporter:
+            _train_and_save(run, trainer, state, store, reporter)
+    return RunResult(
+        role="fit",
+        outcome="Succeeded",
+        reason="Trained",
+        message=f"{state.step} steps, loss {state.loss}",
+        fit=FitData(training=state.status(), checkpoint_step=state.step, resumes=state.resumes),
+    )
+
+
+def _check_settings(run: FitRun) -> None:
+    """Numbers that the grammar of the API allows and training does not. Raises UserMistake."""
+    if float(run.training.learning_rate) <= 0:
+        raise UserMistake("InvalidSettings", "training.learningRate is 0, with which nothing is learned: raise it")
+    if float(run.training.max_grad_norm) <= 0:
+        raise UserMistake("InvalidSettings", "training.maxGradNorm is 0, with which nothing is learned: raise it")
+    if float(run.lora.dropout) >= 1:
+        raise UserMistake("InvalidSettings", f"lora.dropout is {run.lora.dropout}; it is a probability below 1")
+    if run.training.precision == "BF16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise UserMistake("InvalidSettings", "this accelerator has no bfloat16: set training.precision to FP32")
+
+
+def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: Preemption) -> Trainer:
+    """Loads the base, adapts it, and puts together what the loop works with."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = _precision(run, device)
+    try:
+        verify_base_model(Path(run.model.path), run.base_digest)
+    except DigestMismatchError as error:
+        raise UserMistake("ModelChanged", f"{run.model.uri} changed after the data was prepared: {error}") from error
+    adapted = adapt(model.load(run.model, dtype, device), run.lora, run.training.seed)
+    adapted.train()
+    limit = pass_limit(adapted, device, int(prepared.lengths.max()))
+    if limit.recompute:
+        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    preemption.check("loading the base model")
+    trainable = [p for p in adapted.parameters() if p.requires_grad]
+    _LOG.info(
+        "%d rows, %d steps, %d trainable parameters on %s in %s, passes of up to %d tokens",
+        len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, limit.tokens,
+    )  # fmt: skip
+    return Trainer(
+        model=adapted,
+        optimizer=torch.optim.AdamW(trainable, weight_decay=float(run.training.weight_decay), fused=True),
+        passes=Passes(prepared, AnswerLoss(adapted), device, limit.tokens, dtype),
+        plan=plan,
+        training=run.training,
+        preemption=preemption,
+    )
+
+
+def _precision(run: FitRun, device: torch.device) -> torch.dtype:
+    """Arithmetic of the run: Auto is bfloat16 on accelerators that have it, else float32."""
+    if run.training.precision == "FP32":
+        return torch.float32
+    if run.training.precision == "BF16":
+        return torch.bfloat16
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+@dataclass
+class _Pace:
+    """How fast this attempt is, for the time that is left."""
+
+    began: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    tokens: int = 0
+
+
+def _train_and_save(
+    run: FitRun, trainer: Trainer, state: TrainingState, store: CheckpointStore, reporter: Reporter
+) -> None:
+    """Runs the loop, saving and reporting after steps, and once more when told to go."""
+    saved_step = state.step
+    pace = _Pace(tokens=-state.tokens, steps=-state.step)
+
+    def save() -> None:
+        nonlocal saved_step
+        if saved_step != state.step:
+            store.save(state, tensors.encode(trainer.model, trainer.optimizer, run.model.uri))
+            saved_step = state.step
+
+    def after_step() -> None:
+        if state.step % run.training.checkpoint.every_steps == 0 or state.step == trainer.plan.total_steps:
+            save()
+        reporter.report(_report(state, trainer.plan.total_steps, pace, saved_step))
+
+    try:
+        train(trainer, state, after_step)
+    except StopRequested:
+        save()
+        reporter.report(_report(state, trainer.plan.total_steps, pace, saved_step))
+        raise Preempted(
+            f"preempted at step {state.step} of {trainer.plan.total_steps}",
+            FitData(training=state.status(), checkpoint_step=saved_step, resumes=state.resumes),
+        ) from None
+
+
+def _report(state: TrainingState, total_steps: int, pace: _Pace, saved_step: int) -> ProgressReport:
+    seconds = max(1e-3, time.monotonic() - pace.began)
+    steps = pace.steps + state.step
+    return ProgressReport(
+        percent=100 * state.step // total_steps,
+        eta_seconds=round((total_steps - state.step) * seconds / steps) if steps else None,
+        step=state.step,
+        total_steps=total_steps,
+        loss=state.loss or None,
+        tokens_per_second=round((pace.tokens + state.tokens) / seconds),
+        checkpoint_step=saved_step,
+        resumes=state.resumes,
+    )

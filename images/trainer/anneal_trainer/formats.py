@@ -1,0 +1,151 @@
+"""The shapes that people bring their examples in, each turned into the one that the rest works with: chat messages.
+
+Detection is row by row, so a file may mix shapes. A row that fits none says what it looks like instead, because the
+usual cause is a file made for another kind of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anneal.api.finetunejob import DataFormat
+
+Row = Mapping[str, Any]
+
+
+class RowError(ValueError):
+    """A row that cannot be learned from; the message says what is wrong with it, without saying where it is."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+def to_messages(row: Row, wanted: DataFormat) -> list[Message]:
+    """The conversation in a row, as it stands; `validate.check` says whether it can be learned from.
+
+    Raises RowError when the row has not the shape that is `wanted`, or, with Auto, none of them.
+    """
+    return _READERS[detect(row) if wanted == "Auto" else wanted](row)
+
+
+def detect(row: Row) -> DataFormat:
+    """The shape of a row by its keys. Raises RowError with the likely reason when there is none."""
+    if "messages" in row:
+        return "Messages"
+    if "prompt" in row and ("completion" in row or "response" in row):
+        return "PromptCompletion"
+    if "instruction" in row and "output" in row:
+        return "Alpaca"
+    raise RowError(_why_unknown(row))
+
+
+def _why_unknown(row: Row) -> str:
+    if "chosen" in row or "rejected" in row:
+        return "preference data (chosen, rejected), which supervised fine-tuning cannot learn from"
+    if "conversations" in row:
+        return 'ShareGPT data ("conversations"): rename it to "messages" with "role" and "content"'
+    if set(row) == {"text"}:
+        return 'plain text: a row needs a question and an answer, such as "prompt" and "completion"'
+    if "prompt" in row or "instruction" in row:
+        return f"no answer: it has {_keys(row)}, but no completion, response or output"
+    return (
+        f"unknown shape: it has {_keys(row)}; expected messages, prompt and completion (or response), or instruction"
+        " and output"
+    )
+
+
+def _keys(row: Row) -> str:
+    shown = [key[:40] for key in list(row)[:8]]
+    return ", ".join(shown) if shown else "no keys"
+
+
+def _from_messages(row: Row) -> list[Message]:
+    for unsupported in ("tools", "functions"):
+        if row.get(unsupported):
+            raise RowError(f'"{unsupported}" is not supported: tool calls cannot be learned from yet')
+    return _message_list(_need(row, "messages", "Messages"), '"messages"')
+
+
+def _from_prompt_completion(row: Row) -> list[Message]:
+    prompt = _need(row, "prompt", "PromptCompletion")
+    if "completion" in row and "response" in row:
+        raise RowError('both "completion" and "response": which is the answer?')
+    key = "response" if "response" in row else "completion"
+    answer = _need(row, key, "PromptCompletion")
+    before = _message_list(prompt, '"prompt"') if isinstance(prompt, list) else [_message("user", prompt, "prompt")]
+    after = _message_list(answer, f'"{key}"') if isinstance(answer, list) else [_message("assistant", answer, key)]
+    return _with_system(row, before + after)
+
+
+def _from_alpaca(row: Row) -> list[Message]:
+    if row.get("history"):
+        raise RowError('"history" is not supported: write the conversation as "messages"')
+    question = _message("user", _need(row, "instruction", "Alpaca"), "instruction").content
+    context = row.get("input") or ""
+    if context:
+        question = f"{question}\n\n{_message('user', context, 'input').content}"
+    answer = _message("assistant", _need(row, "output", "Alpaca"), "output")
+    return _with_system(row, [Message("user", question), answer])
+
+
+def _with_system(row: Row, messages: list[Message]) -> list[Message]:
+    system = row.get("system")
+    return [_message("system", system, "system"), *messages] if system else messages
+
+
+def _need(row: Row, key: str, shape: str) -> Any:
+    if key not in row:
+        raise RowError(f'no "{key}", which the format {shape} has: it has {_keys(row)}')
+    return row[key]
+
+
+def _message(role: str, content: Any, name: str) -> Message:
+    if not isinstance(content, str):
+        raise RowError(f'"{name}" is {_kind(content)}, not a text')
+    return Message(role, content)
+
+
+def _message_list(value: Any, name: str) -> list[Message]:
+    if not isinstance(value, list):
+        raise RowError(f"{name} is {_kind(value)}, not a list")
+    return [_turn(entry, f"message {i}") for i, entry in enumerate(value, start=1)]
+
+
+def _turn(entry: Any, name: str) -> Message:
+    if not isinstance(entry, dict):
+        raise RowError(f"{name} is {_kind(entry)}, not an object with role and content")
+    role = entry.get("role")
+    if not isinstance(role, str):
+        raise RowError(f"{name} has no role")
+    if entry.get("tool_calls"):
+        raise RowError(f"{name} has tool calls, which cannot be learned from yet")
+    content = entry.get("content")
+    if not isinstance(content, str):
+        raise RowError(f"the content of {name} is {_kind(content)}, not a text")
+    return Message(role, content)
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is, for people."""
+    if value is None:
+        return "null"
+    return {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}[
+        type(value)
+    ]
+
+
+_READERS: dict[DataFormat, Callable[[Row], list[Message]]] = {
+    "Messages": _from_messages,
+    "PromptCompletion": _from_prompt_completion,
+    "Alpaca": _from_alpaca,
+}

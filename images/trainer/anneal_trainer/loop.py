@@ -1,0 +1,88 @@
+"""The training loop: a step is rows, passes, one update. A page on purpose; each concern it uses has a page of its own.
+
+Why not a general trainer: everything that makes this one quick or safe (steps counted in tokens, passes without
+padding, the head on answers only, saving between two passes when told to go, resuming to the bit) replaces what a
+general one does, until little of it is left. The measurements are in docs/adr/0005-training-loop.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from anneal.api.finetunejob import Training
+from anneal_trainer.batches import Step, StepPlan
+from anneal_trainer.errors import UserMistake
+from anneal_trainer.passes import Passes
+from anneal_trainer.preemption import Preemption
+from anneal_trainer.schedule import learning_rate
+from anneal_trainer.state import LossPoint, TrainingState
+
+_LOG = logging.getLogger(__name__)
+_LOG_SECONDS = 5.0
+
+
+class StopRequested(Exception):  # noqa: N818 - a way to leave the loop, not an error
+    """The pod was asked to go. Counters, adapter and moments are those of the last whole step."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What a step works with."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    passes: Passes
+    plan: StepPlan
+    training: Training
+    preemption: Preemption
+
+
+def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]) -> None:
+    """Does the steps that `state` has not done, counting each in it and calling `after_step`.
+
+    Raises StopRequested between two passes, and UserMistake when the loss is not a number any more.
+    """
+    logged = time.monotonic()
+    for step in trainer.plan.after(state.step):
+        began = time.monotonic()
+        loss_sum, labelled, tokens = _step(trainer, step)
+        if not math.isfinite(loss_sum):
+            raise UserMistake(
+                "LossNotFinite",
+                f"the loss became {loss_sum} at step {step.number} of {trainer.plan.total_steps}: lower"
+                f" training.learningRate (now {trainer.training.learning_rate}) or set training.precision to FP32",
+            )
+        now = time.monotonic()
+        state.record(LossPoint(step=step.number, loss_sum=loss_sum, tokens=labelled), tokens, now - began)
+        if now - logged > _LOG_SECONDS or step.number == trainer.plan.total_steps:
+            _LOG.info("step %d of %d, loss %s", state.step, trainer.plan.total_steps, state.loss)
+            logged = now
+        after_step()
+
+
+def _step(trainer: Trainer, step: Step) -> tuple[float, int, int]:
+    """(sum of the loss, labelled tokens, all tokens) of a step, after its update."""
+    # Dropout depends on the step alone, so there is no random state to save or to lose.
+    torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
+    rate = learning_rate(trainer.training, step.number, trainer.plan.total_steps)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = rate
+    work = trainer.passes.of(step.rows)
+    loss_sum = torch.zeros((), device=trainer.passes.device)
+    for loss in work.losses():
+        if trainer.preemption.requested:
+            trainer.optimizer.zero_grad()
+            raise StopRequested
+        loss_sum += loss
+    parameters = trainer.optimizer.param_groups[0]["params"]
+    torch.nn.utils.clip_grad_norm_(parameters, float(trainer.training.max_grad_norm))
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    return loss_sum.item(), work.labelled, work.tokens

@@ -1,0 +1,25 @@
+"""The learning rate as a function of the step: nothing to save, nothing to resume."""
+
+from __future__ import annotations
+
+import math
+
+from anneal.api.finetunejob import Training
+
+
+def learning_rate(training: Training, step: int, total_steps: int) -> float:
+    """The learning rate of step `step`, 1 to `total_steps`.
+
+    It rises in a line to its peak at the last warm-up step, then falls by the schedule. It never reaches zero: a step
+    that moves nothing is a step wasted.
+    """
+    peak = float(training.learning_rate)
+    warmup = min(training.warmup_steps, total_steps)
+    if step <= warmup:
+        return peak * step / warmup
+    done = (step - warmup - 1) / (total_steps - warmup)
+    if training.schedule == "Linear":
+        return peak * (1 - done)
+    if training.schedule == "Cosine":
+        return peak * (1 + math.cos(math.pi * done)) / 2
+    return peak

@@ -1,0 +1,69 @@
+"""How far training is, in numbers: what a checkpoint has to remember beside the tensors."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from anneal.api.finetunejob import TrainingStatus
+
+_RECENT_STEPS = 10
+_CURVE_POINTS = 128
+
+
+class LossPoint(BaseModel):
+    """The loss of some steps that end with `step`: its sum over `tokens` answer tokens."""
+
+    step: int
+    loss_sum: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        return self.loss_sum / max(1, self.tokens)
+
+    def joined(self, later: LossPoint) -> LossPoint:
+        return LossPoint(step=later.step, loss_sum=self.loss_sum + later.loss_sum, tokens=self.tokens + later.tokens)
+
+
+class TrainingState(BaseModel):
+    """Counters over all attempts. The step is also the data cursor: which rows come next follows from it."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    resumes: int = 0
+    recent: list[LossPoint] = Field(default_factory=list)
+    curve: list[LossPoint] = Field(default_factory=list)
+    curve_width: int = 1
+
+    def record(self, point: LossPoint, tokens: int, seconds: float) -> None:
+        """Counts a step that is done: its loss, all its tokens, its time."""
+        self.step = point.step
+        self.tokens += tokens
+        self.seconds += seconds
+        self.recent = [*self.recent, point][-_RECENT_STEPS:]
+        self._extend_curve(point)
+
+    def _extend_curve(self, point: LossPoint) -> None:
+        """The whole run in at most 128 points: when they are used up, neighbours become one."""
+        if self.curve and (point.step - 1) % self.curve_width:
+            self.curve[-1] = self.curve[-1].joined(point)
+        else:
+            self.curve.append(point)
+        if len(self.curve) > _CURVE_POINTS:
+            pairs = [self.curve[i : i + 2] for i in range(0, len(self.curve), 2)]
+            self.curve = [p[0].joined(p[1]) if len(p) == 2 else p[0] for p in pairs]
+            self.curve_width *= 2
+
+    @property
+    def loss(self) -> str:
+        """Mean loss per answer token over the last steps, four digits; empty before the first step."""
+        if not self.recent:
+            return ""
+        total = self.recent[0]
+        for point in self.recent[1:]:
+            total = total.joined(point)
+        return f"{total.mean:.4g}"
+
+    def status(self) -> TrainingStatus:
+        return TrainingStatus(steps=self.step, loss=self.loss, tokens=self.tokens, seconds=round(self.seconds))

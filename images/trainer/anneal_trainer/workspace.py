@@ -1,0 +1,48 @@
+"""The folder that prepare, fit and publish share: what is where in it, and in which one place that is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths below the job's workspace claim."""
+
+    root: Path
+
+    @property
+    def downloads(self) -> Path:
+        """Sources fetched by HTTPS; removed once they are read."""
+        return self.root / "downloads"
+
+    @property
+    def train(self) -> Path:
+        """The training rows as tokens (`rows.py`). Its digest is the digest of the dataset."""
+        return self.root / "data" / "train.safetensors"
+
+    @property
+    def held_out(self) -> Path:
+        """The held-out rows, one JSON object a line."""
+        return self.root / "data" / "held-out.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        """What was left out and why, one JSON object a line."""
+        return self.root / "data" / "rejected.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """What prepare found, in numbers."""
+        return self.root / "data" / "report.json"
+
+    @property
+    def chat_template(self) -> Path:
+        """The chat template that rows were written with."""
+        return self.root / "data" / "chat_template.jinja"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints, one folder a step (`checkpoint.py`)."""
+        return self.root / "checkpoints"
