@@ -72,7 +72,7 @@ def status_of(seen: Seen, verdict: Verdict, marks: Mapping[str, Mark], recorded:
         **recorded,
         "observedGeneration": seen.generation,
         "phase": verdict.phase,
-        "reason": verdict.reason,
+        "reason": str(verdict.reason),
         "message": bounded(verdict.message),
         "conditions": to_status(
             Condition(
