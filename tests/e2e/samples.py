@@ -1,0 +1,63 @@
+"""The sample objects, changed as a user would change them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import yaml
+from tests.conftest import REPOSITORY
+
+Object = dict[str, Any]
+MODEL = "pvc://hub/smollm2-135m-instruct"
+
+
+def sample(name: str) -> Object:
+    """One of manifests/samples."""
+    loaded: Object = yaml.safe_load((REPOSITORY / "manifests" / "samples" / f"{name}.yaml").read_text())
+    return loaded
+
+
+def job(name: str, source: str, **spec: Any) -> Object:
+    """The sample FineTuneJob under another name, on other data, with members of its spec merged in; short by default."""
+    obj = copy.deepcopy(sample("finetunejob"))
+    obj["metadata"] = {"name": name}
+    obj["spec"]["dataset"]["sources"] = [{"uri": source}]
+    obj["spec"]["dataset"]["split"]["heldOut"] = 10
+    obj["spec"]["training"] = {"maxSteps": 4, "tokensPerStep": 256, "maxLength": 256, "learningRate": "1e-3"}
+    obj["spec"]["output"]["uri"] = f"pvc://models/{name[:40]}"
+    merge(obj["spec"], spec)
+    return obj
+
+
+def evaluation(name: str, candidate: str, **spec: Any) -> Object:
+    """The sample Evaluation of another job, with a gate that any finite score passes and room for odd answers."""
+    obj = copy.deepcopy(sample("evaluation"))
+    obj["metadata"] = {"name": name}
+    obj["spec"]["candidate"]["fineTuneJobRef"]["name"] = candidate
+    obj["spec"]["gates"] = [{"metric": "accuracy", "absolute": {"minLowerBound": "0"}}]
+    obj["spec"]["policy"] = {"maxErrorRate": "0.9"}
+    obj["spec"]["generation"] = {"maxTokens": 24}
+    merge(obj["spec"], spec)
+    return obj
+
+
+def deployment(name: str, job_name: str, evaluation_name: str, **spec: Any) -> Object:
+    """The sample ModelDeployment of another job."""
+    obj = copy.deepcopy(sample("modeldeployment"))
+    obj["metadata"] = {"name": name}
+    obj["spec"]["model"] = {"fineTuneJobRef": {"name": job_name}}
+    obj["spec"]["gate"] = {"evaluationRef": {"name": evaluation_name}}
+    merge(obj["spec"], spec)
+    return obj
+
+
+def merge(into: Object, changes: Object) -> None:
+    """Merge as JSON merge patch does: None takes a member away."""
+    for key, value in changes.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value

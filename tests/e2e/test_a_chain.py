@@ -1,0 +1,120 @@
+"""The README's promise: three objects, and a model that is proven better and served. Then silence."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from tests.conftest import KubernetesUnderTest
+from tests.e2e.conftest import Anneal, Object
+from tests.e2e.samples import sample
+
+from anneal.api.conditions import find, is_true
+from anneal.cli.ask import ask
+from anneal.cli.cluster import Reader
+from anneal_demo.up import SYSTEM
+
+pytestmark = pytest.mark.e2e
+OPERATOR = "system:serviceaccount:anneal-system:anneal-operator"
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+
+
+@pytest.fixture(scope="module")
+def history(anneal: Anneal) -> list[Object]:
+    """Every state that the sample FineTuneJob was seen in, on the way to a served model."""
+    seen: list[Object] = []
+    anneal.apply(sample("finetunejob"), sample("evaluation"), sample("modeldeployment"))
+    anneal.wait("FineTuneJob", "intents-v1", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 900, seen)
+    anneal.wait("Evaluation", "intents-v1", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 600)
+    anneal.wait("ModelDeployment", "intents", lambda o: is_true(o, "Ready"), 300)
+    return seen
+
+
+def test_training_showed_how_far_it_was(history: list[Object]) -> None:
+    shown = [o["status"]["progress"] for o in history if o.get("status", {}).get("progress")]
+    halfway = [p for p in shown if 0 < p["percent"] < 100]
+    assert halfway, shown
+    assert all(p["totalSteps"] > 0 and p["step"] > 0 for p in halfway)
+    assert any("etaSeconds" in p and "tokensPerSecond" in p and "loss" in p for p in halfway)
+    assert {o["status"]["phase"] for o in history if o.get("status", {}).get("phase")} >= {
+        "Preparing",
+        "Training",
+        "Complete",
+    }
+
+
+def test_the_artifact_is_named_by_its_digest(anneal: Anneal, history: list[Object]) -> None:
+    artifact = history[-1]["status"]["artifact"]
+    assert artifact["uri"] == f"pvc://models/intents-v1/{artifact['digest'].removeprefix('sha256:')[:16]}"
+    assert artifact["heldOutCount"] == 150
+    assert anneal.kubectl("wait", "--for=condition=Complete", "ftj/intents-v1", "--timeout=1s")
+
+
+def test_the_verdict_is_proven_against_the_base(anneal: Anneal, history: list[Object]) -> None:
+    status = anneal.get("Evaluation", "intents-v1")["status"]
+    assert status["verdict"] == "Passed"
+    assert status["subjectDigest"] == history[-1]["status"]["artifact"]["digest"]
+    assert [g["outcome"] for g in status["gates"]] == ["Passed", "Passed"]
+    comparison = status["comparisons"][0]
+    assert float(comparison["lower"]) > 0.2
+    assert comparison["n"] >= 140
+    assert "95% interval" in status["gates"][1]["message"]
+
+
+def test_the_served_model_answers(anneal: Anneal, history: list[Object]) -> None:
+    deployment = anneal.get("ModelDeployment", "intents")
+    assert deployment["status"]["digest"] == history[-1]["status"]["artifact"]["digest"]
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "turn on the lights in the kitchen"}]
+    answer = ask(Reader(anneal.target.kubeconfig), anneal.namespace, "intents", messages, 32)
+    assert answer.strip() == "HassTurnOn"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("FineTuneJob", "intents-v1"), ("Evaluation", "intents-v1"), ("ModelDeployment", "intents")]
+)
+def test_health_is_settled_for_this_generation(anneal: Anneal, history: list[Object], kind: str, name: str) -> None:
+    """kstatus (Argo CD, Flux): current means no Reconciling, no Stalled, and the observed generation."""
+    assert history
+    obj = anneal.get(kind, name)
+    assert obj["status"]["observedGeneration"] == obj["metadata"]["generation"]
+    for type_ in ("Reconciling", "Stalled"):
+        assert (find(obj["status"], type_) or {}).get("status") == "False"
+
+
+def test_a_converged_chain_is_silent(anneal: Anneal, kubernetes: KubernetesUnderTest, history: list[Object]) -> None:
+    assert history
+    if kubernetes.audit_log is None:
+        pytest.skip("the audit log of a foreign cluster cannot be read")
+    anneal.wait("ModelDeployment", "intents", lambda o: o["status"]["reason"] == "Serving", 120)
+    time.sleep(10)
+    position = kubernetes.audit_log.stat().st_size
+    time.sleep(60)
+    written = [
+        e for e in audited(kubernetes, position) if e["verb"] in WRITES and e["objectRef"]["resource"] != "leases"
+    ]
+    assert written == []
+
+
+def audited(kubernetes: KubernetesUnderTest, position: int = 0) -> list[dict[str, Any]]:
+    """The operator's requests in the audit log, from a byte position on."""
+    assert kubernetes.audit_log is not None
+    with kubernetes.audit_log.open("rb") as stream:
+        stream.seek(position)
+        events = [json.loads(text) for text in stream.read().splitlines() if OPERATOR.encode() in text]
+    return [e for e in events if e["user"]["username"] == OPERATOR and e.get("objectRef")]
+
+
+def test_the_operator_stays_small(anneal: Anneal, history: list[Object]) -> None:
+    assert history
+    pods = json.loads(anneal.kubernetes.kubectl("-n", "anneal-system", "get", "pods", "-o", "json"))["items"]
+    assert len(pods) == 2
+    for pod in pods:
+        path = f"/api/v1/namespaces/anneal-system/pods/{pod['metadata']['name']}:8080/proxy/metrics"
+        metrics = anneal.kubernetes.kubectl("get", "--raw", path)
+        resident = next(
+            float(m.split()[1]) for m in metrics.splitlines() if m.startswith("process_resident_memory_bytes")
+        )
+        print(f"  {pod['metadata']['name']}: {resident / 2**20:.0f} MiB resident")
+        assert resident < 200 * 2**20

@@ -1,0 +1,105 @@
+"""Suspended, deleted, its operator killed: a job goes on where it was, or leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from tests.e2e.conftest import Anneal, Object
+from tests.e2e.samples import job
+
+from anneal.api.conditions import is_true
+
+pytestmark = pytest.mark.e2e
+LONG = {
+    "maxSteps": 60,
+    "tokensPerStep": 512,
+    "maxLength": 256,
+    "learningRate": "1e-3",
+    "checkpoint": {"everySteps": 10, "keep": 2},
+}
+SOURCE = "pvc://hub/intents.jsonl"
+
+
+def step_of(obj: Object) -> int:
+    return int((obj.get("status", {}).get("progress") or {}).get("step", 0))
+
+
+def pods(anneal: Anneal, obj: Object, role: str = "fit") -> list[Object]:
+    """Pods of the object that are not over."""
+    selector = f"anneal.dev/owner-uid={obj['metadata']['uid']},anneal.dev/role={role}"
+    return [p for p in anneal.list("pods", "-l", selector) if p["status"]["phase"] in ("Pending", "Running")]
+
+
+def leader(anneal: Anneal) -> str:
+    """Name of the operator pod that leads."""
+    leases = json.loads(anneal.kubernetes.kubectl("-n", "anneal-system", "get", "leases", "-o", "json"))["items"]
+    return str(leases[0]["spec"]["holderIdentity"])
+
+
+def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal) -> None:
+    anneal.apply(job("pausing", SOURCE, training=LONG))
+    anneal.wait("FineTuneJob", "pausing", lambda o: step_of(o) >= 3 or is_true(o, "Failed"), 300)
+    anneal.kubectl("patch", "ftj", "pausing", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    paused = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Suspended"), 120)
+    assert pods(anneal, paused) == []
+    saved = paused["status"]["checkpoint"]["step"]
+    assert saved >= 3
+    assert f"preempted at step {saved}" in paused["status"]["message"]
+    time.sleep(5)
+    assert pods(anneal, paused) == []
+    anneal.kubectl("patch", "ftj", "pausing", "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    going = anneal.wait("FineTuneJob", "pausing", lambda o: step_of(o) > saved, 180)
+    assert step_of(going) > saved
+    kill_the_leader(anneal)
+    done = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 400)
+    assert is_true(done, "Complete")
+    assert done["status"]["training"]["steps"] == LONG["maxSteps"]
+    assert done["status"]["usage"]["preemptions"] == 1
+
+
+def kill_the_leader(anneal: Anneal) -> None:
+    """No warning, no grace; the other replica takes over and nothing is lost."""
+    before = leader(anneal)
+    pod = before.split("_")[0]
+    anneal.kubernetes.kubectl("-n", "anneal-system", "delete", "pod", pod, "--grace-period=0", "--force")
+    deadline = time.monotonic() + 60
+    while leader(anneal) == before:
+        assert time.monotonic() < deadline, "nobody took the lease over"
+        time.sleep(1)
+
+
+def test_a_deleted_job_leaves_nothing_even_without_an_operator(anneal: Anneal) -> None:
+    anneal.apply(job("deleted", SOURCE, training=LONG))
+    seen = anneal.wait("FineTuneJob", "deleted", lambda o: bool(pods(anneal, o)) or is_true(o, "Failed"), 300)
+    anneal.kubernetes.kubectl("-n", "anneal-system", "scale", "deployment/anneal-operator", "--replicas=0")
+    try:
+        anneal.kubectl("delete", "ftj", "deleted", "--timeout=60s")
+        deadline = time.monotonic() + 120
+        while left := children(anneal, seen):
+            assert time.monotonic() < deadline, f"still there: {left}"
+            time.sleep(1)
+    finally:
+        anneal.kubernetes.kubectl("-n", "anneal-system", "scale", "deployment/anneal-operator", "--replicas=2")
+        anneal.kubernetes.kubectl(
+            "-n", "anneal-system", "rollout", "status", "deployment/anneal-operator", "--timeout=120s"
+        )
+
+
+def children(anneal: Anneal, obj: Object) -> list[str]:
+    """Names of whatever still carries the object's uid."""
+    selector = f"anneal.dev/owner-uid={obj['metadata']['uid']}"
+    found = anneal.kubectl("get", "jobs,pods,configmaps,pvc", "-l", selector, "-o", "name")
+    return found.split()
+
+
+def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: Anneal) -> None:
+    anneal.apply(job("edited", SOURCE))
+    anneal.wait("FineTuneJob", "edited", lambda o: "startTime" in o.get("status", {}), 60)
+    edit = ("patch", "ftj", "edited", "--type=merge", "-p", '{"spec":{"training":{"learningRate":"1e-2"}}}')
+    done = anneal.kubernetes.try_kubectl("-n", anneal.namespace, *edit)
+    assert done.returncode != 0
+    assert "spec.training cannot be changed once the object has started" in done.stderr
+    ended = anneal.wait("FineTuneJob", "edited", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300)
+    assert is_true(ended, "Complete")
