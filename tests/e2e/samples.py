@@ -19,7 +19,7 @@ def sample(name: str) -> Object:
 
 
 def job(name: str, source: str, **spec: Any) -> Object:
-    """The sample FineTuneJob under another name, on other data, with members of its spec merged in; short by default."""
+    """The sample FineTuneJob under another name, on other data, with its spec changed by `spec`; short by default."""
     obj = copy.deepcopy(sample("finetunejob"))
     obj["metadata"] = {"name": name}
     obj["spec"]["dataset"]["sources"] = [{"uri": source}]

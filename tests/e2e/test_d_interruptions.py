@@ -73,7 +73,7 @@ def kill_the_leader(anneal: Anneal) -> None:
 def test_a_deleted_job_leaves_nothing_even_without_an_operator(anneal: Anneal) -> None:
     anneal.apply(job("deleted", SOURCE, training=LONG))
     seen = anneal.wait("FineTuneJob", "deleted", lambda o: bool(pods(anneal, o)) or is_true(o, "Failed"), 300)
-    anneal.kubernetes.kubectl("-n", "anneal-system", "scale", "deployment/anneal-operator", "--replicas=0")
+    scale_operator(anneal, 0)
     try:
         anneal.kubectl("delete", "ftj", "deleted", "--timeout=60s")
         deadline = time.monotonic() + 120
@@ -85,6 +85,10 @@ def test_a_deleted_job_leaves_nothing_even_without_an_operator(anneal: Anneal) -
         anneal.kubernetes.kubectl(
             "-n", "anneal-system", "rollout", "status", "deployment/anneal-operator", "--timeout=120s"
         )
+
+
+def scale_operator(anneal: Anneal, replicas: int) -> None:
+    anneal.kubernetes.kubectl("-n", "anneal-system", "scale", "deployment/anneal-operator", f"--replicas={replicas}")
 
 
 def children(anneal: Anneal, obj: Object) -> list[str]:
