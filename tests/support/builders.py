@@ -77,6 +77,35 @@ def model_deployment(name: str = "intents", job: str = "intents-v1", **spec: Any
     return custom("ModelDeployment", name, merged(base, spec))
 
 
+def trained(name: str = "intents-v1", completed: str = "2025-12-31T10:00:00Z", **more: Any) -> Json:
+    """A FineTuneJob that has completed; its artifact is a function of its name."""
+    folder = f"pvc://models/{name}/{digest(name).removeprefix('sha256:')[:16]}"
+    artifact = {
+        "uri": folder,
+        "digest": digest(name),
+        "baseUri": "pvc://hub/base",
+        "baseDigest": digest("base"),
+        "chatTemplateHash": digest("template"),
+        "sizeBytes": 10_000_000,
+        "heldOutUri": f"{folder}/evaluation/held-out.jsonl",
+        "heldOutDigest": digest("held out"),
+        "heldOutCount": 150,
+    }
+    return {**fine_tune_job(name, **more), "status": _ended(completed, "Completed", artifact=artifact)}
+
+
+def judged(name: str = "intents-v1", verdict: str = "Passed", completed: str = "2025-12-31T11:00:00Z") -> Json:
+    """An Evaluation, with a verdict, of the FineTuneJob of the same name."""
+    subject = {"verdict": verdict, "subjectDigest": digest(name)}
+    return {**evaluation(name), "status": _ended(completed, f"Gates{verdict}", **subject)}
+
+
+def _ended(completed: str, reason: str, **more: Any) -> Json:
+    condition = {"type": "Complete", "status": "True", "reason": reason, "message": "", "observedGeneration": 1}
+    status = {"observedGeneration": 1, "phase": "Complete", "reason": reason, "completionTime": completed}
+    return {**status, "conditions": [{**condition, "lastTransitionTime": completed}], **more}
+
+
 def claim(name: str) -> Json:
     """A claim of the user's own."""
     return {

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from tests.support.clock import START, Clock
 from tests.support.kubelet import Kubelet, Script
-from tests.support.memory_api import Event, MemoryApi, Object
+from tests.support.memory_api import Event, MemoryApi, Object, ident_of
 from tests.support.world import World
 
 from anneal.api.runs import ProgressReport
@@ -145,6 +145,13 @@ class Operator:
         return self._resynced + timedelta(seconds=RESYNC_SECONDS)
 
 
+def put(api: MemoryApi, obj: Object) -> None:
+    """The object, with the status that it brings, if it brings one: it has a past."""
+    api.put(obj)
+    if "status" in obj:
+        api.put_status(ident_of(obj), obj["status"])
+
+
 @dataclass
 class Simulation:
     """A story under way. `fork` gives a second one in the same state, whose operator has yet to start."""
@@ -165,7 +172,7 @@ class Simulation:
         api = MemoryApi(Clock())
         simulation = cls(story, tuple(kinds), api, World(api, Kubelet(api, story.script)))
         for obj in story.objects:
-            api.put(obj)
+            put(api, obj)
         return simulation
 
     def fork(self) -> Simulation:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.sweep import training_stories
+from tests.sweep import serving_stories, training_stories
 
-from anneal.kinds import evaluation, finetunejob
+from anneal.__main__ import KINDS
 
-KINDS = (finetunejob.KIND_ROW, evaluation.KIND_ROW)
-STORIES = training_stories.STORIES
+STORIES = (*training_stories.STORIES, *serving_stories.STORIES)
+
+__all__ = ["KINDS", "STORIES"]

@@ -8,7 +8,7 @@ from typing import Any
 from tests.support import builders
 from tests.support.memory_api import Id, Object
 from tests.support.world import World
-from tests.sweep.simulation import Step
+from tests.sweep.simulation import Step, put
 
 from anneal.api.conditions import is_true
 
@@ -74,7 +74,7 @@ def change(kind: str, name: str, **spec: Any) -> Callable[[World], None]:
 def create(*objects: Mapping[str, Any]) -> Callable[[World], None]:
     def do(world: World) -> None:
         for obj in objects:
-            world.api.put(obj)
+            put(world.api, obj)
 
     return do
 
