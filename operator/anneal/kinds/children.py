@@ -33,7 +33,12 @@ def hash8(*parts: object) -> str:
 
 def child_name(owner: str, role: str, *parts: object) -> str:
     """`{owner}-{role}-{hash8}`, at most 63 characters, a DNS label. The owner's name is cut, never the hash."""
-    tail = f"-{role}-{hash8(owner, role, *parts)}"
+    return child_name_with(owner, role, hash8(owner, role, *parts))
+
+
+def child_name_with(owner: str, role: str, suffix: str) -> str:
+    """The same with a suffix that others speak of too; it must be another one for another owner."""
+    tail = f"-{role}-{suffix}"
     head = owner.replace(".", "-")[: MAX_NAME - len(tail)].strip("-")
     if not head or not head[0].isalpha():
         head = f"x{head}"[: MAX_NAME - len(tail)].strip("-")

@@ -14,6 +14,7 @@ from anneal.api.runs import ServedModel, ServeRun
 from anneal.kinds.children import (
     OWNER_UID,
     child_name,
+    child_name_with,
     claim_volumes,
     hash8,
     identity,
@@ -34,8 +35,12 @@ _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def revision_name(seen: Seen, spec: ModelDeploymentSpec, contender: Contender) -> str:
-    """Hash of artifact, base, runtime, resources, scheduling and server image."""
+    """Hash of artifact, base, runtime, resources, scheduling and server image.
+
+    And of the object's uid: what a deleted namesake has left is not in the way.
+    """
     return hash8(
+        seen.uid,
         contender.digest,
         contender.artifact_uri,
         contender.base_uri,
@@ -49,7 +54,7 @@ def revision_name(seen: Seen, spec: ModelDeploymentSpec, contender: Contender) -
 
 def object_name(seen: Seen, revision: str) -> str:
     """Name of the ConfigMap, the Deployment and the Service of a revision."""
-    return child_name(seen.name, ROLE, revision)
+    return child_name_with(seen.name, ROLE, revision)
 
 
 def stable_name(name: str) -> str:

@@ -7,7 +7,7 @@ point leaves traffic where it is. Whatever happens to a newer revision, the one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from anneal.api.conditions import find
@@ -60,7 +60,7 @@ def plan(seen: Seen, now: datetime) -> Plan:
     ctx = Context(seen, now)
     verdict = next(v for rule in RULES if (v := rule(ctx)) is not None)
     return Plan(
-        apply=(*_revisions(ctx), *_traffic(ctx)),
+        apply=_children(ctx),
         delete=tuple(_forgotten(ctx)),
         status=status_of(seen, verdict, _marks(ctx, verdict), _recorded(ctx).to_json()),
         requeue_after=_requeue_after(ctx),
@@ -187,19 +187,24 @@ RULES: tuple[Rule, ...] = (
 # The steps, each taken whenever it is safe.
 
 
-def _revisions(ctx: Context) -> list[Object]:
-    """The children of every recorded revision, with as many pods as it should have."""
-    wanted: list[Object] = []
-    for revision in ctx.revisions:
+def _children(ctx: Context) -> tuple[Object, ...]:
+    """What serves comes first: a newer revision that the API server refuses must not keep it from its due."""
+    first = [r for r in ctx.revisions if r.name == ctx.serving]
+    then = [r for r in ctx.revisions if r.name != ctx.serving]
+    return (*_of_revisions(ctx, first), *_traffic(ctx), *_of_revisions(ctx, then))
+
+
+def _of_revisions(ctx: Context, revisions: list[Revision]) -> Iterator[Object]:
+    """The children of recorded revisions, with as many pods as each should have."""
+    for revision in revisions:
         live = ctx.deployment(revision.name)
         replicas = _replicas(ctx, revision)
         if replicas is None:
             continue
         if _is_in_use(ctx, revision) and ctx.is_today(revision):
-            wanted.extend(revision_children(ctx.seen, ctx.spec, revision, replicas))
+            yield from revision_children(ctx.seen, ctx.spec, revision, replicas)
         elif live is not None and live["spec"].get("replicas") != replicas:
-            wanted.append(scaled(ctx.seen, live, revision.name, replicas))
-    return wanted
+            yield scaled(ctx.seen, live, revision.name, replicas)
 
 
 def _traffic(ctx: Context) -> tuple[Object, ...]:

@@ -99,6 +99,12 @@ def test_every_container_passes_pod_security_restricted() -> None:
         }
 
 
+def test_a_revision_is_found_by_its_name() -> None:
+    made = settled(stage())
+    revision = made.revisions[0]
+    assert made.deployment(revision)["metadata"]["name"] == f"intents-rev-{revision}"
+
+
 def test_a_revision_has_a_service_of_its_own() -> None:
     made = settled(stage())
     revision = made.revisions[0]
@@ -126,9 +132,17 @@ def test_a_name_with_dots_serves_too() -> None:
 def test_names_of_253_characters_stay_apart() -> None:
     names = [f"{'a' * 250}{end}" for end in ("xyz", "xyw")]
     assert len({stable_name(n) for n in names}) == 2
-    made = [settled(stage(name=n)) for n in names]
-    deployments = {s.deployment(s.revisions[0])["metadata"]["name"] for s in made}
+    made = [stage(name=n) for n in names]
+    made[1].obj["metadata"]["uid"] = "uid-00002"
+    deployments = {s.deployment(settled(s).revisions[0])["metadata"]["name"] for s in made}
     assert len(deployments) == 2
+    assert all(len(name) <= 63 for name in deployments)
+
+
+def test_a_deleted_namesakes_children_are_not_in_the_way() -> None:
+    first, second = stage(), stage()
+    second.obj["metadata"]["uid"] = "uid-00002"
+    assert settled(first).children.keys().isdisjoint(settled(second).children.keys())
 
 
 def test_somebody_elses_service_is_left_alone() -> None:
