@@ -37,7 +37,7 @@ def run(document: Path, preemption: Preemption) -> RunResult:
     """The result of the run that `document` describes. Total: every exception becomes a result."""
     role: Role = "prepare"
     try:
-        text = document.read_text()
+        text = document.read_bytes()
         role = _role_of(text)
         return _do(text, preemption)
     except (TrainerError, Preempted) as error:
@@ -47,7 +47,7 @@ def run(document: Path, preemption: Preemption) -> RunResult:
         return result_of(role, error)
 
 
-def _role_of(text: str) -> Role:
+def _role_of(text: bytes) -> Role:
     """The role as the document has it, read apart from the rest so that an invalid document still has one."""
     try:
         role = json.loads(text).get("role")
@@ -56,7 +56,7 @@ def _role_of(text: str) -> Role:
     return role if role in get_args(Role) else "prepare"
 
 
-def _do(text: str, preemption: Preemption) -> RunResult:
+def _do(text: bytes, preemption: Preemption) -> RunResult:
     job = parse_run(text)
     if isinstance(job, PrepareRun):
         from anneal_trainer.prepare import prepare

@@ -1,0 +1,151 @@
+"""A FineTuneJob as its pods see it: run documents that follow from each other, run in this process or another."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anneal.api.finetunejob import CheckpointPolicy, DatasetExpectations, DatasetSplit, Lora, Training
+from anneal.api.runs import (
+    FitRun,
+    MountedPath,
+    ObjectIdentity,
+    PrepareData,
+    PrepareRun,
+    PublishRun,
+    Run,
+    RunResult,
+    SourceInput,
+)
+from anneal_trainer.__main__ import run as run_document
+from anneal_trainer.preemption import Preemption
+
+OBJECT = ObjectIdentity(kind="FineTuneJob", namespace="default", name="intents-v1", uid="0b8c7d9e")
+FAST = Training(
+    max_steps=6,
+    learning_rate="1e-2",
+    tokens_per_step=256,
+    max_length=128,
+    warmup_steps=2,
+    checkpoint=CheckpointPolicy(every_steps=2, keep=2),
+)
+
+
+def prompt_rows(count: int) -> list[dict[str, Any]]:
+    """Rows of many lengths, each with a prompt of its own."""
+    source = random.Random(0)
+    return [
+        {"prompt": f"{i}: " + "please " * source.randint(0, 6) + "light on", "completion": f"On{i % 3}"}
+        for i in range(count)
+    ]
+
+
+@dataclass
+class Job:
+    """A job with its claims as folders below `root`."""
+
+    base: Path
+    root: Path
+    rows: list[Any] = field(default_factory=lambda: prompt_rows(24))
+    training: Training = FAST
+    lora: Lora = field(default_factory=lambda: Lora(rank=4, alpha=8))
+    split: DatasetSplit = field(default_factory=lambda: DatasetSplit(held_out=6))
+    expect: DatasetExpectations = field(default_factory=DatasetExpectations)
+    system_prompt: str | None = None
+
+    @property
+    def workspace(self) -> Path:
+        return self.root / "workspace"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "models" / "v1"
+
+    @property
+    def model(self) -> MountedPath:
+        return MountedPath(uri="pvc://hub/tiny", path=str(self.base))
+
+    @property
+    def source(self) -> Path:
+        """The dataset, written from `rows`: objects as JSON, strings and bytes as they are."""
+        path = self.root / "rows.jsonl"
+        lines = [r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in self.rows]
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return path
+
+    def prepare_run(self) -> PrepareRun:
+        return PrepareRun(
+            object=OBJECT,
+            model=self.model,
+            sources=[SourceInput(uri="pvc://hub/rows.jsonl", path=str(self.source))],
+            expect=self.expect,
+            split=self.split,
+            system_prompt=self.system_prompt,
+            max_length=self.training.max_length,
+            workspace=str(self.workspace),
+        )
+
+    def fit_run(self, prepared: PrepareData) -> FitRun:
+        return FitRun(
+            object=OBJECT,
+            model=self.model,
+            base_digest=prepared.model.digest,
+            train_digest=prepared.dataset.digest,
+            lora=self.lora,
+            training=self.training,
+            workspace=str(self.workspace),
+        )
+
+    def publish_run(self, prepared: PrepareData, fitted: RunResult) -> PublishRun:
+        assert fitted.fit is not None
+        return PublishRun(
+            object=OBJECT,
+            model=self.model,
+            base_digest=prepared.model.digest,
+            chat_template_hash=prepared.model.chat_template_hash,
+            test_digest=prepared.dataset.test_digest,
+            output=MountedPath(uri="pvc://models/v1", path=str(self.output)),
+            lora=self.lora,
+            training=self.training,
+            counts=prepared.dataset.counts,
+            trained=fitted.fit.training,
+            workspace=str(self.workspace),
+        )
+
+    def document(self, run: Run) -> Path:
+        """The file that a pod would have mounted."""
+        path = self.root / f"{run.role}.json"
+        path.write_text(run.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
+        return path
+
+    def do(self, run: Run, preemption: Preemption | None = None) -> RunResult:
+        """Does a run in this process."""
+        return run_document(self.document(run), preemption or Preemption())
+
+    def prepared(self) -> PrepareData:
+        """What prepare found; it must have succeeded."""
+        result = self.do(self.prepare_run())
+        assert result.prepare is not None, result.message
+        return result.prepare
+
+    def fitted(self) -> RunResult:
+        return self.do(self.fit_run(self.prepared()))
+
+    def published(self) -> RunResult:
+        prepared = self.prepared()
+        return self.do(self.publish_run(prepared, self.do(self.fit_run(prepared))))
+
+
+def environment(document: Path, termination: Path) -> dict[str, str]:
+    """The environment of `python -m anneal_trainer`, with this process's import paths."""
+    import sys
+
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "ANNEAL_RUN_FILE": str(document),
+        "ANNEAL_TERMINATION_FILE": str(termination),
+    }
