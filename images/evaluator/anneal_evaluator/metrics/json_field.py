@@ -13,6 +13,8 @@ from anneal_evaluator.metrics.scorer import Scorer
 
 _DECODER = json.JSONDecoder()
 _MISSING = object()
+#: Opening braces that are tried: an answer of nothing else would take seconds.
+_BRACES = 200
 
 
 def scorer(options: JsonField) -> Scorer:
@@ -40,7 +42,9 @@ def _field(text: str, names: list[str]) -> Any:
 
 def _first_object(text: str) -> dict[str, Any] | None:
     start = text.find("{")
-    while start >= 0:
+    for _ in range(_BRACES):
+        if start < 0:
+            return None
         try:
             value, _ = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):

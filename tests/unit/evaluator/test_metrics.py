@@ -1,0 +1,94 @@
+"""Each metric on the answers that fool simpler ones."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from pydantic.alias_generators import to_camel
+
+from anneal.api.evaluation import METRICS, Metric
+from anneal.api.model import ApiModel
+from anneal_evaluator.metrics import REGISTRY, regex, scorer_of
+from anneal_evaluator.metrics.scorer import Scorer
+
+
+def scorer(**kind: object) -> Scorer:
+    return scorer_of(Metric.model_validate({"name": "m"} | kind))
+
+
+def test_every_metric_of_the_api_has_a_scorer() -> None:
+    assert tuple(to_camel(member) for member in REGISTRY) == METRICS
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "reference", "expected"),
+    [
+        ({"exactMatch": {}}, " HassTurnOn\n", "HassTurnOn", 1),
+        ({"exactMatch": {}}, "hassTurnOn", "HassTurnOn", 0),
+        ({"exactMatch": {}}, "HassTurnOn.", "HassTurnOn", 0),
+        ({"exactMatch": {}}, "", "x", 0),
+        ({"normalizedMatch": {}}, "The  lights, please!", "lights please", 1),
+        ({"normalizedMatch": {}}, "STRASSE", "straße", 1),
+        ({"normalizedMatch": {}}, "ﬁne", "fine", 1),
+        ({"normalizedMatch": {}}, "don't", "dont", 1),
+        ({"normalizedMatch": {}}, "«Да»", "да", 1),
+        ({"normalizedMatch": {}}, "theatre", "atre", 0),
+        ({"normalizedMatch": {}}, "!", "?", 0),
+        ({"normalizedMatch": {}}, "the", "a", 0),
+        ({"normalizedMatch": {}}, "👍", "👎", 0),
+        ({"f1": {}}, "the cat sat", "a cat sat down", 2 * 2 / (2 + 3)),
+        ({"f1": {}}, "cat cat cat", "cat", 0.5),
+        ({"f1": {}}, "dog", "cat", 0),
+        ({"f1": {}}, "", "cat", 0),
+        ({"regex": {"pattern": r"\d+"}}, "first 3, then 42.", "42", 1),
+        ({"regex": {"pattern": r"answer: (\w+)"}}, "answer: a\nanswer: b", "the answer: b", 1),
+        ({"regex": {"pattern": r"answer: (\w+)"}}, "b", "answer: b", 0),
+        ({"regex": {"pattern": r"x|(y)"}}, "x", "y", 0),
+        ({"jsonField": {"path": "order.id"}}, 'Sure!\n```json\n{"order": {"id": 7}}\n```', '{"order": {"id": 7.0}}', 1),
+        ({"jsonField": {"path": "ok"}}, '{"ok": true}', '{"ok": 1}', 0),
+        ({"jsonField": {"path": "ok"}}, '{"ok": [1, {"a": null}]}', '{"ok": [1, {"a": null}]}', 1),
+        ({"jsonField": {"path": "ok"}}, '{"ok": [1]}', '{"ok": [1, 2]}', 0),
+        ({"jsonField": {"path": "ok"}}, '{ {not json} {"ok": 1}', '{"ok": 1}', 1),
+        ({"jsonField": {"path": "ok"}}, '{"other": 1}', '{"ok": null}', 0),
+        ({"jsonField": {"path": "a.b"}}, '{"a": "b"}', '{"a": {"b": 1}}', 0),
+        ({"jsonField": {"path": "a"}}, '{"a":' * 100_000, '{"a": 1}', 0),
+        ({"jsonField": {"path": "a"}}, "no object", '{"a": 1}', 0),
+    ],
+)
+def test_scores(kind: dict[str, object], answer: str, reference: str, expected: float) -> None:
+    metric = scorer(**kind)
+    assert metric.score(answer, reference) == pytest.approx(expected)
+    assert metric.is_binary == ("f1" not in kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "sentence"),
+    [
+        ({"regex": {"pattern": r"\d"}}, "none", "finds nothing in it"),
+        ({"jsonField": {"path": "a.b"}}, '{"a": {}}', "no JSON object with the field a.b"),
+    ],
+)
+def test_a_reference_that_nothing_could_match_is_told(kind: dict[str, object], reference: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        scorer(**kind).check_reference(reference)
+
+
+@pytest.mark.parametrize(("pattern", "sentence"), [("(", "not a regular expression"), ("(a)(b)", "has 2 groups")])
+def test_an_unusable_pattern_is_told(pattern: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        scorer(regex={"pattern": pattern})
+
+
+def test_a_pattern_that_backtracks_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regex, "SEARCH_SECONDS", 0.2)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="backtrack"):
+        scorer(regex={"pattern": "(?:a+)+b"}).score("a" * 40, "aab")
+    assert time.monotonic() - started < 5
+
+
+def test_scorers_take_the_options_of_their_own_kind() -> None:
+    for member in REGISTRY:
+        options = Metric.model_fields[member].annotation
+        assert any(isinstance(kind, type) and issubclass(kind, ApiModel) for kind in options.__args__)

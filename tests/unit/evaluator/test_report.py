@@ -1,0 +1,146 @@
+"""What is left behind: a report whose digest is the file's, a page that runs nothing, a result that always fits."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.unit.evaluator.builders import answered, evaluate_run
+
+from anneal.api.artifacts import digest_of_file, digest_of_json
+from anneal.api.evaluation import Comparison, GateResult, MetricResult
+from anneal.api.runs import MAX_RESULT_BYTES, EvaluateRun, RunResult, encode_result, parse_result
+from anneal_evaluator.decide import Judgement, judge
+from anneal_evaluator.held_out import HeldOutRow
+from anneal_evaluator.metrics import scorer_of
+from anneal_evaluator.page import page
+from anneal_evaluator.report import data, document, gate_sentence, write_report
+from anneal_evaluator.score import Answers, score, write_scores
+
+EVIL = '</td><script src="//evil">alert(1)</script><img onerror=x>'
+
+
+class Case:
+    """Ten rows; the candidate is right on nine and attacks the reader on the tenth, the base is wrong and cut off."""
+
+    def __init__(self, **changes: object) -> None:
+        self.run: EvaluateRun = evaluate_run(**changes)
+        self.rows = [
+            HeldOutRow.model_validate(
+                {"id": f"r{i}", "messages": [{"role": "user", "content": EVIL}], "reference": "yes"}
+            )
+            for i in range(10)
+        ]
+        candidate = [answered(f"r{i}", "yes", seconds=0.5) for i in range(9)] + [answered("r9", EVIL)]
+        base = [answered(f"r{i}", "no") for i in range(9)] + [answered("r9", EVIL, outcome="truncated", detail=EVIL)]
+        self.answers: Answers = {"candidate": candidate, "base": base}
+        self.scores = score(self.run, [scorer_of(m) for m in self.run.metrics], self.rows, self.answers)
+        self.judgement: Judgement = judge(self.run, [scorer_of(m) for m in self.run.metrics], self.scores)
+
+    def report(self) -> dict[str, Any]:
+        return document(self.run, self.answers, self.judgement, "triton 2.51.0", {"scores.jsonl": "sha256:0"})
+
+
+def test_scores_are_of_answers_and_nothing_else() -> None:
+    scores = Case().scores
+    assert scores.shape == (1, 2, 10)
+    assert scores[0, 0].tolist() == [1.0] * 9 + [0.0]
+    assert scores[0, 1, :9].tolist() == [0.0] * 9
+    assert np.isnan(scores[0, 1, 9])
+
+
+def test_scores_are_written_by_row(tmp_path: Path) -> None:
+    case = Case()
+    write_scores(tmp_path / "scores.jsonl", case.run, case.rows, case.scores)
+    lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert lines[9] == {"row": "r9", "scores": {"accuracy": {"candidate": 0.0, "base": None}}}
+
+
+def test_the_digest_is_that_of_file_and_content(tmp_path: Path) -> None:
+    report = Case().report()
+    digest = write_report(tmp_path, report)
+    assert digest == digest_of_file(tmp_path / "report.json") == digest_of_json(report)
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+
+
+def test_the_report_tells_what_was_judged_and_found() -> None:
+    report = Case().report()
+    assert report["verdict"] == "Inconclusive"
+    assert report["gates"][0]["message"].startswith("accuracy absolute is undecided: score 0.9000")
+    assert [(m["name"], m["asked"], m["errors"], m["truncated"]) for m in report["models"]] == [
+        ("candidate", 10, 0, 0),
+        ("untuned", 10, 1, 1),
+    ]
+    assert report["models"][0]["secondsP50"] == "0.5000"
+    assert report["results"][0]["value"] == "0.9000"
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.policy = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if dict(attrs).get("http-equiv") == "Content-Security-Policy":
+            self.policy = dict(attrs)["content"] or ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_answers_and_runs_nothing() -> None:
+    case = Case()
+    seen = Page(page(case.run, case.report(), case.judgement, case.rows, case.answers, case.scores))
+    assert not {"script", "img", "iframe", "link", "a"} & set(seen.tags)
+    assert "svg" in seen.tags
+    assert seen.policy.startswith("default-src 'none'")
+    assert seen.text.count(EVIL) >= 4, "question, answers and error of the row, as text"
+    assert gate_sentence(case.run, case.judgement.gates[0]) in seen.text
+
+
+def test_the_largest_judgement_fits_the_termination_message() -> None:
+    """4 metrics, 4 baselines, 8 gates and 99,999 rows are the most that the API allows or data can hold."""
+    name = "n" * 38
+    metrics = [{"name": f"{name}-{i}", "f1": {}} for i in range(4)]
+    baselines = [{"name": f"{name}-{i}", "fromCandidate": {}} for i in range(4)]
+    gates = [{"metric": f"{name}-{i % 4}", "superiority": {"over": f"{name}-{i % 4}"}} for i in range(8)]
+    models = ["candidate", *(b["name"] for b in baselines)]
+    uri = "pvc://" + "c" * 63 + "/" + "p" * 180
+    run = evaluate_run(
+        metrics=metrics, baselines=baselines, gates=gates, models=models, report={"uri": uri, "path": "/r"}
+    )
+    scores = np.random.default_rng(0).random((4, 5, 60))
+    judgement = judge(run, [scorer_of(m) for m in run.metrics], scores)
+    answers = {model: [answered("r")] * 60 for model in models}
+    result = RunResult(
+        role="evaluate",
+        outcome="Succeeded",
+        reason="Judged",
+        message="m" * 5000,
+        evaluate=data(run, answers, judgement, digest_of_json(1)),
+    )
+    encoded = encode_result(result)
+    assert len(encoded) <= MAX_RESULT_BYTES
+    assert parse_result(encoded.decode()).evaluate == result.evaluate
+
+
+def test_every_number_fits_the_status_of_the_object() -> None:
+    case = Case()
+    found = data(case.run, case.answers, case.judgement, digest_of_json(1))
+    for metric, model, n, value, lower, upper in found.results:
+        MetricResult(metric=str(metric), model=str(model), n=n, value=value, lower=lower, upper=upper)
+    for _, _, n, delta, lower, upper, p, mde, needed in found.comparisons:
+        Comparison(metric="m", baseline="b", n=n, delta=delta, lower=lower, upper=upper, p=p, mde=mde, n_needed=needed)
+    for outcome, observed, lower, upper in found.gates:
+        GateResult(
+            gate="g", outcome=outcome, observed=observed, lower=lower, upper=upper, required=">= 0.80", message="m"
+        )
