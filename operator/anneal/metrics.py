@@ -23,7 +23,7 @@ class Metrics:
     """All metrics of one process, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of its own for every counter, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._passes = Counter(
