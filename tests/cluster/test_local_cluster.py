@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from local_cluster import Cluster, ClusterError, Scope, binary, images, kubeconfig
+from local_cluster import Cluster, ClusterError, Scope, binary, kubeconfig, oci
 from local_cluster.cgroups import hierarchies
 from local_cluster.layout import Record
-from local_cluster.namespaces import wait_until
+from local_cluster.namespaces import inside, wait_until
+from local_cluster.network import Uplink, interface_index
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +35,7 @@ RESTRICTED = {
 @pytest.fixture(scope="module")
 def toolbox_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toolbox")
-    images.write_program_image(folder, TOOLBOX, binary.build().toolbox, ["pause"])
+    oci.write_program_image(folder, TOOLBOX, binary.build().toolbox, ["pause"])
     return folder
 
 
@@ -127,6 +128,23 @@ def outcome(cluster: Cluster, namespace: str, name: str) -> str:
 
 def phase(cluster: Cluster, namespace: str, name: str) -> str:
     return cluster.kubectl("-n", namespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+
+
+def test_the_containers_of_the_last_time_are_gone(clusters: tuple[Cluster, Cluster], toolbox_image: Path) -> None:
+    _, cluster = clusters
+    apply(cluster, pod("default", "left-over", container("pause")))
+    cluster.kubectl("wait", "pod/left-over", "--for=condition=Ready", "--timeout=60s")
+    cluster.down()
+    cluster.up()
+    assert "left-over" not in cluster.kubectl("get", "pods", "-o", "name")
+    apply(cluster, pod("default", "fresh", container("pause")))
+    cluster.kubectl("wait", "pod/fresh", "--for=condition=Ready", "--timeout=60s")
+    assert containers(cluster) == 2  # the pod's own, and its pause container
+
+
+def containers(cluster: Cluster) -> int:
+    listing = inside(recorded(cluster).supervisor, "ctr", "--namespace=k8s.io", "containers", "ls", "--quiet")
+    return len(output(*listing).split())
 
 
 def test_two_clusters_share_nothing(clusters: tuple[Cluster, Cluster]) -> None:
@@ -262,9 +280,9 @@ def test_an_image_is_loaded_once(
     cluster.load_images(toolbox_image)
     assert f"image {TOOLBOX}: already there" in capsys.readouterr().err
     # Another image with the same layer: its manifest and its configuration travel, the layer does not.
-    images.write_program_image(tmp_path, "localhost/anneal-toolbox:2", binary.build().toolbox, ["serve", ":1", "other"])
+    oci.write_program_image(tmp_path, "localhost/anneal-toolbox:2", binary.build().toolbox, ["serve", ":1", "other"])
     cluster.load_images(tmp_path, "localhost/anneal-toolbox:2")
-    assert "image localhost/anneal-toolbox:2: 2 of 3 blobs, 0 MB" in capsys.readouterr().err
+    assert "2 of 3 blobs were new, 0.0 MB" in capsys.readouterr().err
 
 
 def test_an_unknown_image_is_a_sentence(cluster: Cluster, toolbox_image: Path) -> None:
@@ -297,10 +315,15 @@ def gentle(cluster: Cluster) -> None:
 
 
 def kill_supervisor(cluster: Cluster) -> None:
+    supervisor = recorded(cluster).supervisor
+    os.kill(supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: not supervisor.alive(), 30, "the supervisor survives SIGKILL")
+
+
+def recorded(cluster: Cluster) -> Record:
     record = Record.read(cluster.layout)
     assert record is not None
-    os.kill(record.supervisor.pid, signal.SIGKILL)
-    wait_until(lambda: not record.supervisor.alive(), 30, "the supervisor survives SIGKILL")
+    return record
 
 
 @pytest.mark.parametrize("accident", [gentle, kill_supervisor])
@@ -314,11 +337,13 @@ def test_down_leaves_the_machine_as_it_was(toolbox_image: Path, accident: Callab
             cluster, claim("default", "data"), pod("default", "holder", container("pause", **DATA), **mounted("data"))
         )
         cluster.kubectl("wait", "pod/holder", "--for=condition=Ready", "--timeout=60s")
-        during = machine()
+        during, cable = machine(), Uplink(recorded(cluster).slot)
+        index = interface_index(cable)
         accident(cluster)
     finally:
         cluster.purge()
-    assert during["interfaces"] != before["interfaces"]
+    assert index != 0
+    assert interface_index(cable) != index
     assert during["cgroups"] != before["cgroups"]
     assert machine() == before
     assert not cluster.layout.folder.exists()
@@ -337,7 +362,7 @@ def test_a_cluster_whose_supervisor_died_is_built_anew() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """All that a cluster could leave behind on this host: interfaces, firewall, mounts, cgroups, kernel settings, folders."""
+    """All that a cluster could leave behind on this host, but for the cables, of which other clusters have some too."""
     ours = "check-gone"
     settings = (
         "vm/overcommit_memory",
@@ -347,8 +372,11 @@ def machine() -> dict[str, Any]:
         "net/ipv4/ip_forward",
     )
     return {
-        "interfaces": sorted(link["ifname"] for link in json.loads(output("ip", "-json", "link"))),
-        "routes": output("ip", "route"),
+        "interfaces": [
+            name
+            for name in sorted(path.name for path in Path("/sys/class/net").iterdir())
+            if not name.startswith("anneal")
+        ],
         "firewall": [line for line in output("iptables-save").splitlines() if not line.startswith(("#", ":"))],
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if ours in line],
         "cgroups": sorted(str(folder) for root in hierarchies() for folder in root.glob(f"anneal-{ours}*")),

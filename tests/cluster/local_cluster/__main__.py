@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from local_cluster import binary
-from local_cluster.cluster import Cluster, Scope
+from local_cluster.cluster import Cluster
 from local_cluster.errors import ClusterError
 from local_cluster.layout import Record
+from local_cluster.lifecycle import Scope
 from local_cluster.paths import cache_root
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 from typing import Any
 
 from local_cluster import network
 from local_cluster.api import Api
 from local_cluster.layout import Layout
+from local_cluster.network import Uplink
 from local_cluster.pki import DNS, VOLUMES
 
 STORAGE_CLASS = "standard"
+_DNS_READY_PORT = 8181
 
 _COREFILE = """
 cluster.local:53 in-addr.arpa:53 {{
     bind {address}
     errors
-    health 127.0.0.1:18080
-    ready 127.0.0.1:18181
+    ready {ready}
     kubernetes cluster.local in-addr.arpa {{
         kubeconfig {kubeconfig} {context}
         pods insecure
@@ -27,12 +29,13 @@ cluster.local:53 in-addr.arpa:53 {{
 """
 
 
-def dns(layout: Layout) -> list[str]:
+def dns(layout: Layout, uplink: Uplink) -> list[str]:
     """Write the Corefile and give CoreDNS's command line. It knows the cluster's names and no others."""
     corefile = layout.state / "Corefile"
     corefile.write_text(
         _COREFILE.format(
             address=network.BRIDGE_ADDRESS,
+            ready=f"{uplink.node_address}:{_DNS_READY_PORT}",
             kubeconfig=layout.kubeconfig(DNS.name),
             context=f"anneal-{layout.name}",
         )
@@ -56,3 +59,15 @@ def create_storage_class(api: Api) -> None:
         "volumeBindingMode": "WaitForFirstConsumer",
     }
     api.create("/apis/storage.k8s.io/v1/storageclasses", storage_class)
+
+
+def dns_is_ready(uplink: Uplink) -> bool:
+    """Whether CoreDNS knows the cluster's Services."""
+    connection = http.client.HTTPConnection(uplink.node_address, _DNS_READY_PORT, timeout=2)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

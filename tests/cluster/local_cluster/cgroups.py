@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from functools import partial
 from pathlib import Path
 
 from local_cluster.errors import ClusterError
@@ -34,17 +36,19 @@ def remove(name: str) -> None:
     """
     for hierarchy in hierarchies():
         top = hierarchy / name
-        wait_until(lambda top=top: _removed(top), 15, f"cgroup {top} still holds processes")
+        wait_until(partial(_removed, top), 15, f"cgroup {top} still holds processes")
 
 
 def _removed(top: Path) -> bool:
+    if not top.exists():
+        return True
     try:
         for folder, _, _ in os.walk(top, topdown=False):
-            os.rmdir(folder)
+            Path(folder).rmdir()
     except FileNotFoundError:
         return False  # one vanished under our hands: look again
     except OSError as error:
-        if error.errno not in (16, 39):  # EBUSY, ENOTEMPTY: its last processes are still ending
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
             raise ClusterError(f"{top} cannot be removed: {error}") from error
-        return False
-    return not top.exists()
+        return False  # its last processes are still ending
+    return True

@@ -80,22 +80,26 @@ class Record:
     """What runs: written before anything depends on it, read by every later call."""
 
     supervisor: Process
-    slot: int  # number of the uplink; gives the addresses, see network.py
+    slot: int
+    """Number of the cable to the host; gives the addresses, see network.py."""
+    interface: int
+    """Index of the cable's end on the host: unlike its name, the kernel never gives it again."""
     scope: str
-    program: str  # path of the built Kubernetes program
+    program: str
+    """Path of the built Kubernetes program."""
 
     def write(self, layout: Layout) -> None:
-        (layout.state / "cluster.json").write_text(json.dumps(asdict(self), indent=1))
+        """Put the record in place at once, so that no reader sees half of it."""
+        file = layout.state / "cluster.json"
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(asdict(self), indent=1))
+        unfinished.replace(file)
 
     @classmethod
     def read(cls, layout: Layout) -> Record | None:
-        """The record of the cluster, or None when there is none."""
+        """The record of the cluster, or None when there is none, or one of another version of this package."""
         try:
             fields = json.loads((layout.state / "cluster.json").read_text())
             return cls(**{**fields, "supervisor": Process(**fields["supervisor"])})
-        except FileNotFoundError:
+        except (FileNotFoundError, TypeError):
             return None
-        except (ValueError, TypeError, KeyError) as error:
-            raise ClusterError(
-                f"{layout.state / 'cluster.json'} is damaged ({error}); run: down --name {layout.name}"
-            ) from error

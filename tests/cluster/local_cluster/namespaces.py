@@ -101,18 +101,21 @@ def open_namespaces(orders: Path, log: Path) -> Process:
         raise ClusterError(
             f"The cluster's namespaces cannot be opened: {said or 'the supervisor says nothing'}"
         ) from None
-    return _listener(orders)
+    supervisor = listener(orders)
+    if supervisor is None:
+        raise ClusterError(f"The supervisor at {orders} ended at once; see {log}")
+    return supervisor
 
 
-def _listener(address: Path) -> Process:
-    """The process that listens at a Unix socket; the kernel tells its id as seen from here."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(str(address))
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    process = Process.of(struct.unpack("3i", credentials)[0])
-    if process is None:
-        raise ClusterError(f"The supervisor at {address} ended at once.")
-    return process
+def listener(address: Path) -> Process | None:
+    """The process that listens at a Unix socket, or None; the kernel tells its id as seen from here."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(address))
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return None
+    return Process.of(struct.unpack("3i", credentials)[0])
 
 
 def inside(supervisor: Process, *argv: str) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_cluster.errors import ClusterError
-from local_cluster.namespaces import Process, inside, run
+from local_cluster.namespaces import Process, inside, run, wait_until
 
 POD_RANGE = "10.244.0.0/16"
 BRIDGE = "pods"
@@ -85,6 +85,23 @@ def _address(supervisor: Process, uplink: Uplink) -> None:
     run(["ip", "link", "set", uplink.interface, "up"])
     for words in ("link set lo up", f"address add {uplink.node_address}/30 dev uplink", "link set uplink up"):
         run(inside(supervisor, "ip", *words.split()))
+
+
+def interface_index(uplink: Uplink) -> int:
+    """Index of the host's end of the cable, or 0, which is none, when there is no such interface."""
+    try:
+        return int(Path(f"/sys/class/net/{uplink.interface}/ifindex").read_text())
+    except OSError:
+        return 0
+
+
+def wait_disconnected(uplink: Uplink, index: int) -> None:
+    """Wait for the kernel to take away the cable of a namespace that has ended; its name may be another's by then.
+
+    Raises:
+        ClusterError: the interface stays.
+    """
+    wait_until(lambda: interface_index(uplink) != index, 30, f"interface {uplink.interface} outlives its cluster")
 
 
 def bridge(supervisor: Process) -> None:
