@@ -47,9 +47,10 @@ def as_json(run: EvaluateRun) -> str:
     return json.dumps(run.to_json())
 
 
-@pytest.mark.parametrize(
-    "document", ["{", "{}", '{"role": "evaluate"}', '{"role": "serve", "object": {}, "models": []}']
-)
+SERVE = '{"role": "serve", "object": {"kind": "k", "namespace": "n", "name": "n", "uid": "u"}, "models": []}'
+
+
+@pytest.mark.parametrize("document", ["{", "{}", '{"role": "evaluate"}', SERVE])
 def test_a_bad_run_document(container: Container, document: str) -> None:
     code, result = container.end(document)
     assert (code, result.reason, result.retryable) == (42, "InvalidRun", False)

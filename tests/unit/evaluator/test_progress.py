@@ -62,7 +62,7 @@ class Endpoint:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_request(self, code: object = "-", size: object = "-") -> None:
                 """Quiet."""
 
         write_certificate(directory)
@@ -107,12 +107,9 @@ async def test_reports_carry_the_token_of_the_moment(endpoint: Endpoint) -> None
 async def test_only_changes_are_told(endpoint: Endpoint) -> None:
     progress = Progress(endpoint.reporting, already=0, total=2)
     telling = asyncio.create_task(progress.tell_until_cancelled())
-    for expected in (1, 2):
+    for _ in range(2):
         progress.advance()
-        async with asyncio.timeout(10):
-            while [report for _, report in endpoint.received if report["step"] == expected] == []:
-                await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
     telling.cancel()
     steps = [report["step"] for _, report in endpoint.received]
     assert steps == sorted(set(steps))
