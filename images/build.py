@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Build the images that are not built yet, into one OCI layout directory in the cache folder.
 
-Needs Python's standard library and, on Debian, root to install buildah and debootstrap when they are missing.
+Needs Python's standard library and, on Debian, root to install the packages that are missing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,12 +53,12 @@ def _build(ordered: list[recipes.Recipe], references: dict[str, str]) -> None:
     present = layout.stored(images)
     missing = [recipe for recipe in ordered if references[recipe.name] not in present]
     if missing:
-        packages.ensure(["buildah", "debootstrap"])
+        packages.ensure(["buildah", "debootstrap", "skopeo", "zstd"])
         store = Buildah(cache)
         _make(store, ordered, references, cache / "build")
         for recipe in missing:
             with step(f"{references[recipe.name]}: into {images}"):
-                store.push(references[recipe.name], images)
+                _copy(store, references[recipe.name], images)
         kept = {*references.values(), *_remembered(cache).values()}
         store.keep_only({system.reference(), *kept})
         layout.keep_only(images, kept)
@@ -76,6 +77,12 @@ def _make(store: Buildah, ordered: list[recipes.Recipe], references: dict[str, s
             base = references[recipe.parent] if recipe.parent else system.reference()
             with step(f"{reference}: build"):
                 store.build(reference, recipe.containerfile, ROOT, base)
+
+
+def _copy(store: Buildah, reference: str, images: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=images.parent / "build") as folder:
+        store.export(reference, Path(folder), layout.layers(images))
+        layout.add(images, reference, Path(folder))
 
 
 def _remembered(cache: Path) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""Calls of buildah, with a store of its own below the cache folder."""
+"""Calls of buildah and, to get images out, skopeo, on a store of their own below the cache folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from imagebuild.recipes import REGISTRY, short_hash
@@ -24,13 +24,12 @@ class Buildah:
         """Keep images below `folder`/buildah and temporary files below `folder`/build."""
         self._temporary = folder / "build"
         self._uv_cache = self._temporary / "buildah-cache" / "uv"
-        run_root = f"/run/anneal-buildah-{short_hash(str(folder).encode())}"
-        store = ["--root", str(folder / "buildah"), "--runroot", run_root, "--storage-driver", "overlay"]
-        self._command = ["buildah", *store]
+        self._root = folder / "buildah"
+        self._run_root = f"/run/anneal-buildah-{short_hash(str(folder).encode())}"
 
     def images(self) -> set[str]:
         """References of our images in the store."""
-        listed = json.loads(self._run("images", "--json") or "[]") or []
+        listed = json.loads(self._buildah("images", "--json") or "[]") or []
         return {name for image in listed for name in image.get("names") or () if name.startswith(f"{REGISTRY}/")}
 
     def build(self, reference: str, containerfile: Path, context: Path, base: str | None) -> None:
@@ -41,22 +40,26 @@ class Buildah:
             # Where the way to the package index ends in a company's own certificate, the build has to know it too.
             arguments += ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"]
         options = ["--layers", "--isolation", "chroot", "--tag", reference, "--file", str(containerfile)]
-        self._run("build", *options, *arguments, str(context))
+        self._buildah("build", *options, *arguments, str(context))
 
-    def push(self, reference: str, layout: Path) -> None:
-        """Copy an image into the OCI layout directory; layers that are there already are not written again.
+    def export(self, reference: str, folder: Path, known: Iterable[str]) -> None:
+        """Write an image as an OCI layout with uncompressed layers, those with digests in `known` as empty files.
 
-        zstd at its lowest level: docs/adr/0003-one-torch-layer.md has the measurements.
+        buildah itself compresses every layer anew at each push, the large one of the parent too.
         """
-        compression = ["--compression-format", "zstd", "--compression-level", "1"]
-        self._run("push", "--quiet", *compression, reference, f"oci:{layout}:{reference}")
+        blobs = folder / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        for digest in known:
+            (blobs / digest.removeprefix("sha256:")).touch()  # what is there already is not written again
+        image = f"containers-storage:[overlay@{self._root}+{self._run_root}]{reference}"
+        self._run(["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", image, f"oci:{folder}:image"])
 
     def keep_only(self, references: Collection[str]) -> None:
         """Remove our other images, and containers that a broken build left behind."""
-        self._run("rm", "--all")
+        self._buildah("rm", "--all")
         superseded = sorted(self.images() - set(references))
         if superseded:
-            self._run("rmi", *superseded)
+            self._buildah("rmi", *superseded)
 
     def _share_uv_cache(self) -> None:
         """Let `RUN --mount=type=cache,id=uv` use this machine's uv cache: torch is not downloaded twice."""
@@ -66,13 +69,14 @@ class Buildah:
         self._uv_cache.unlink(missing_ok=True)
         self._uv_cache.symlink_to(cache)
 
-    def _run(self, *arguments: str) -> str:
+    def _buildah(self, *arguments: str) -> str:
+        store = ["--root", str(self._root), "--runroot", self._run_root, "--storage-driver", "overlay"]
+        return self._run(["buildah", *store, *arguments])
+
+    def _run(self, command: list[str]) -> str:
         environment = {**os.environ, "TMPDIR": str(self._temporary)}
-        done = subprocess.run(
-            [*self._command, *arguments], env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise BuildError(
-                f"buildah {arguments[0]} {arguments[-1]} failed:\n{(done.stdout + done.stderr)[-4000:].strip()}"
-            )
+            said = (done.stdout + done.stderr)[-4000:].strip()
+            raise BuildError(f"{command[0]} ended with exit code {done.returncode}:\n{said}")
         return done.stdout
