@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from pydantic import ValidationError
+
 from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, PublishRun, RunResult, parse_run
 from anneal_trainer.errors import Preempted, TrainerError, UserMistake
 from anneal_trainer.preemption import Preemption
@@ -40,7 +42,7 @@ def run(document: Path, preemption: Preemption) -> RunResult:
         text = document.read_bytes()
         role = _role_of(text)
         return _do(text, preemption)
-    except (TrainerError, Preempted) as error:
+    except (TrainerError, Preempted, ValidationError) as error:
         return result_of(role, error)
     except Exception as error:
         _LOG.exception("the run ended with an error that it does not know")

@@ -79,7 +79,7 @@ def _from_messages(row: Row) -> list[Message]:
 def _from_prompt_completion(row: Row) -> list[Message]:
     prompt = _need(row, "prompt", "PromptCompletion")
     if "completion" in row and "response" in row:
-        raise RowError('both "completion" and "response": which is the answer?')
+        raise RowError('both "completion" and "response", and only one can be the answer')
     key = "response" if "response" in row else "completion"
     answer = _need(row, key, "PromptCompletion")
     before = _message_list(prompt, '"prompt"') if isinstance(prompt, list) else [_message("user", prompt, "prompt")]

@@ -114,10 +114,10 @@ def _check_findings(findings: Findings, run: PrepareRun) -> None:
     if findings.invalid > limit:
         shown = "; ".join(str(r) for r in findings.rejected[:_SHOWN_ERRORS])
         more = "; …" if findings.invalid > _SHOWN_ERRORS else ""
-        verb = "row is" if findings.invalid == 1 else "rows are"
+        verb = "is" if findings.invalid == 1 else "are"
         raise UserMistake(
             "InvalidRows",
-            f"{findings.invalid} of {findings.read} {verb} invalid (limit {limit}): {shown}{more}. Correct them or"
+            f"{findings.invalid} of {findings.read} rows {verb} invalid (limit {limit}): {shown}{more}. Correct them or"
             " raise dataset.expect.maxInvalidRows to leave them out",
         )
 

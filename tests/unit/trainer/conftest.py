@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from tests.support.tiny_model import write_base
 from tests.unit.trainer.job import Job
 

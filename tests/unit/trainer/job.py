@@ -73,7 +73,9 @@ class Job:
     def source(self) -> Path:
         """The dataset, written from `rows`: objects as JSON, strings and bytes as they are."""
         path = self.root / "rows.jsonl"
-        lines = [r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in self.rows]
+        lines = [
+            r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in self.rows
+        ]
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         return path
 

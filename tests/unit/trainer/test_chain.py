@@ -16,13 +16,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tests.unit.trainer.job import FAST, Job, environment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from anneal.api.artifacts import HELD_OUT_FILE, digest_of_file, verify_artifact
 from anneal.api.finetunejob import CheckpointPolicy, Lora
 from anneal.api.runs import EXIT_PREEMPTED, parse_result
 from anneal_trainer.preemption import Preemption
-from tests.unit.trainer.job import FAST, Job, environment
 
 
 def folders(job: Job) -> list[str]:

@@ -1,0 +1,84 @@
+"""SIGKILL before every single change of the file system: what is on disk is whole, and the next attempt ends well."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.unit.trainer.job import Job
+from tests.unit.trainer.killed import at_every_change
+from tests.unit.trainer.test_chain import outcome
+
+from anneal.api.artifacts import verify_artifact
+from anneal_trainer.checkpoint import CheckpointStore
+from anneal_trainer.preemption import Preemption
+from anneal_trainer.prepare import prepare
+from anneal_trainer.publish import publish
+from anneal_trainer.state import LossPoint, TrainingState
+
+
+def state_at(step: int) -> TrainingState:
+    state = TrainingState()
+    state.record(LossPoint(step=step, loss_sum=1.0, tokens=1), tokens=1, seconds=0.0)
+    return state
+
+
+def test_a_checkpoint_is_complete_or_absent(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", "sha256:x", keep=1)
+    store.save(state_at(1), {"adapter": b"one"})
+    deaths = 0
+    for _ in at_every_change(lambda: store.save(state_at(2), {"adapter": b"two"})):
+        deaths += 1
+        newest = store.newest()
+        assert newest is not None
+        assert (newest.path / "adapter").read_bytes() == {1: b"one", 2: b"two"}[newest.state().step]
+        store.save(state_at(2), {"adapter": b"two"})
+        assert [p.name for p in sorted(store.folder.glob("step-*"))] == ["step-00000002"]
+        shutil.rmtree(store.folder)
+        store.save(state_at(1), {"adapter": b"one"})
+    assert deaths >= 15
+    newest = store.newest()
+    assert newest is not None
+    assert newest.state().step == 2
+
+
+def test_training_that_dies_while_saving_ends_as_if_it_had_not(job: Job) -> None:
+    run = job.fit_run(job.prepared())
+    assert job.do(run).outcome == "Succeeded"
+    whole = outcome(job)
+    shutil.rmtree(job.workspace / "checkpoints")
+    deaths = 0
+    for _ in at_every_change(lambda: job.do(run), stride=13):
+        deaths += 1
+        assert job.do(run).outcome == "Succeeded"
+        assert outcome(job) == whole
+        shutil.rmtree(job.workspace / "checkpoints")
+    assert deaths >= 4
+
+
+def test_an_artifact_is_complete_or_absent(job: Job) -> None:
+    prepared = job.prepared()
+    run = job.publish_run(prepared, job.do(job.fit_run(prepared)))
+    deaths = 0
+    for _ in at_every_change(lambda: publish(run)):
+        deaths += 1
+        folders = [p for p in job.output.glob("*") if not p.name.startswith(".")] if job.output.exists() else []
+        for folder in folders:
+            assert verify_artifact(folder, publish(run).publish.digest)  # type: ignore[union-attr]
+        result = publish(run)
+        assert result.publish is not None
+        assert [p.name for p in job.output.iterdir()] == [result.publish.digest[7:23]]
+        shutil.rmtree(job.output)
+    assert deaths >= 20
+
+
+def test_preparing_again_after_dying_gives_the_same(job: Job) -> None:
+    run = job.prepare_run()
+    whole = prepare(run, Preemption())
+    shutil.rmtree(job.workspace)
+    deaths = 0
+    for _ in at_every_change(lambda: prepare(run, Preemption())):
+        deaths += 1
+        assert prepare(run, Preemption()) == whole
+        shutil.rmtree(job.workspace)
+    assert deaths >= 10
