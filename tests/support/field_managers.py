@@ -53,33 +53,33 @@ def fields_of(value: Any, name: str = "", path: Path = ()) -> Iterator[Path]:
 
 
 def merge(live: Any, wanted: Any, name: str = "") -> Any:
-    """`live` with all that `wanted` says; whatever `wanted` is silent about stays."""
+    """`live` with all that `wanted` says, in its order; whatever `wanted` is silent about stays."""
     if isinstance(live, dict) and isinstance(wanted, dict) and name not in ATOMIC:
         return {**live, **{m: merge(live[m], v, m) if m in live else v for m, v in wanted.items()}}
     if isinstance(live, list) and isinstance(wanted, list) and name in LIST_KEYS:
-        rest = {_key(name, e): e for e in live}
-        for element in wanted:
-            key = _key(name, element)
-            rest[key] = merge(rest[key], element) if key in rest else element
-        return list(rest.values())
+        known = {_key(name, e): e for e in live}
+        said = {_key(name, e): e for e in wanted}
+        merged = [merge(known[k], e) if k in known else e for k, e in said.items()]
+        return [*merged, *[e for k, e in known.items() if k not in said]]
     if isinstance(live, list) and isinstance(wanted, list) and name in SETS:
         return [*live, *[e for e in wanted if e not in live]]
     return wanted
 
 
 def remove(live: Any, gone: Fields, name: str = "") -> Any:
-    """`live` without the paths in `gone`. A map that loses its last member is left empty, as the API server does."""
+    """`live` without the paths in `gone`, and without what is empty for want of them."""
     if not gone:
         return live
     by_step: dict[Step, set[Path]] = {}
     for path in gone:
         by_step.setdefault(path[0], set()).add(path[1:])
     if isinstance(live, dict):
-        return {
+        left = {
             m: remove(v, frozenset(by_step[m]), m) if m in by_step else v
             for m, v in live.items()
             if () not in by_step.get(m, ())
         }
+        return {m: v for m, v in left.items() if v or m not in by_step}
     if isinstance(live, list) and name in LIST_KEYS:
         kept = [(e, by_step.get(_key(name, e), set())) for e in live]
         return [remove(e, frozenset(paths)) for e, paths in kept if () not in paths]

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from tests.support import field_managers
 from tests.support.clock import Clock
 
+from anneal.api.crd import crd
 from anneal.api.kinds import BY_NAME
 from anneal.kube.errors import ConflictError, NotFoundError, RefusedError
 
@@ -158,11 +160,10 @@ class MemoryApi:
 
     async def create(self, obj: Object) -> Object:
         await self.turn()
-        kind = obj["kind"]
+        kind, meta = obj["kind"], obj["metadata"]
         if kind == "TokenReview":
             self._request("create", Id(kind, "", ""), None)
             return self._review(obj)
-        meta = obj["metadata"]
         name = meta.get("name") or f"{meta['generateName']}{self._version:05d}"
         ident = Id(kind, meta.get("namespace", ""), name)
         write = self._request("create", ident, None)
@@ -263,8 +264,8 @@ class MemoryApi:
         version = wanted["metadata"].get("resourceVersion")
         if version not in (None, live["metadata"]["resourceVersion"]):
             raise ConflictError(f'Operation cannot be fulfilled on "{ident.name}": the object has been modified')
-        if uid is not None and uid != live["metadata"]["uid"]:
-            raise ConflictError(f'Operation cannot be fulfilled on "{ident.name}": uid mismatch')
+        if subresource is None and uid not in (None, live["metadata"]["uid"]):
+            raise RefusedError(f'{ident.kind} "{ident.name}" is invalid: metadata.uid: field is immutable')
         said = _said(wanted, subresource)
         body, managers = field_managers.apply(live, said, stored.managers, f"{manager}/{subresource or ''}")
         _refuse_immutable(ident, live, body)
@@ -358,15 +359,31 @@ def _refuse_invalid(body: Object) -> None:
     info = BY_NAME.get(body["kind"])
     if info is None:
         return
-    if _has_null(body):
-        raise RefusedError(f'{body["kind"]} "{body["metadata"]["name"]}" is invalid: null where a value must be')
+    if (wrong := next(_undeclared(body, _schema(info.kind)), None)) is not None:
+        raise RefusedError(f'{body["kind"]} "{body["metadata"]["name"]}": {wrong}: field not declared in schema')
     try:
         info.model.model_validate(body)
     except ValidationError as error:
         raise RefusedError(f'{body["kind"]} "{body["metadata"]["name"]}" is invalid: {error}') from error
 
 
-def _has_null(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(v is None or _has_null(v) for v in value.values())
-    return isinstance(value, list) and any(_has_null(v) for v in value)
+@cache
+def _schema(kind: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = crd(BY_NAME[kind])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
+
+
+def _undeclared(value: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Paths of members that the schema does not have, and of nulls."""
+    if value is None:
+        yield path
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            inner = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
+            if inner is not None:
+                yield from _undeclared(child, inner, f"{path}.{name}")
+            elif "properties" in schema:
+                yield f"{path}.{name}"
+    elif isinstance(value, list):
+        for child in value:
+            yield from _undeclared(child, schema.get("items", {}), path)

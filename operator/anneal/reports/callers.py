@@ -80,6 +80,7 @@ class Callers:
             {
                 "apiVersion": "authentication.k8s.io/v1",
                 "kind": "TokenReview",
+                "metadata": {},
                 "spec": {"token": token, "audiences": [self._audience]},
             }
         )

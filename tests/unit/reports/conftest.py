@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.support import builders
+from tests.support.memory_api import MemoryApi, Object, Token
+
 from anneal.kinds.contract import Key
 from anneal.reports.limits import RateLimit
 from anneal.reports.server import ReportsServer
 from anneal.reports.store import ProgressStore
-
-from tests.support import builders
-from tests.support.memory_api import MemoryApi, Object, Token
 
 AUDIENCE = "anneal-reports"
 

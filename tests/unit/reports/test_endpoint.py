@@ -8,12 +8,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.unit.reports.conftest import Endpoint, training_pod
+
 from anneal.api.runs import ProgressReport
 from anneal.kinds.contract import Key
 from anneal.kube.errors import UnavailableError
 from anneal.reports.certificates import make_identity
-
-from tests.unit.reports.conftest import Endpoint, training_pod
 
 REPORT = ProgressReport(percent=42, eta_seconds=61, step=21, total_steps=50, loss="0.5", tokens_per_second=900)
 

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.unit.reports.conftest import Endpoint
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import KubeflowCallback
+
 from anneal.api.runs import ProgressReport
 from anneal.kinds.contract import Key
 from anneal.reports.kubeflow import UpdateStatus, to_report
 from anneal.reports.server import KUBEFLOW_PATH
-from transformers import TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import KubeflowCallback
-
-from tests.unit.reports.conftest import Endpoint
 
 
 @pytest.fixture
