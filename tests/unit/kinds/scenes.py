@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.support.builders import NAMESPACE, as_stored, claim, fine_tune_job
+from tests.support.builders import NAMESPACE, as_stored, claim, digest, fine_tune_job
 from tests.support.clock import START
 
 from anneal.kinds.contract import Facts, Found, Images, Object, Reference, ReportsEndpoint, Seen
@@ -23,6 +23,22 @@ Json = dict[str, Any]
 def ago(seconds: float, now: datetime = NOW) -> str:
     """The moment so long before `now`, as Kubernetes writes it."""
     return timestamp(now - timedelta(seconds=seconds))
+
+
+def artifact(version: str = "intents-v1") -> Json:
+    """status.artifact of the FineTuneJob of that name."""
+    folder = f"pvc://models/{version}/0123456789abcdef"
+    return {
+        "uri": folder,
+        "digest": digest(version),
+        "baseUri": "pvc://hub/base",
+        "baseDigest": digest("base"),
+        "chatTemplateHash": digest("template"),
+        "sizeBytes": 10_000_000,
+        "heldOutUri": f"{folder}/evaluation/held-out.jsonl",
+        "heldOutDigest": digest("held out"),
+        "heldOutCount": 150,
+    }
 
 
 def seen(

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.builders import as_stored, digest, fine_tune_job
+from tests.support.builders import as_stored, fine_tune_job
+from tests.unit.kinds.scenes import artifact
 
 from anneal.kinds.upstream import artifact_of, claims_of, failure_of, location, mounted
 
-ARTIFACT = {
-    "uri": "pvc://models/intents-v1/0123456789abcdef",
-    "digest": digest("artifact"),
-    "baseUri": "pvc://hub/base",
-    "baseDigest": digest("base"),
-    "chatTemplateHash": digest("template"),
-    "sizeBytes": 1,
-    "heldOutUri": "pvc://models/intents-v1/0123456789abcdef/evaluation/held-out.jsonl",
-    "heldOutDigest": digest("held out"),
-    "heldOutCount": 150,
-}
+ARTIFACT = artifact()
 
 
 def job(*true: str, **status: object) -> dict[str, object]:
@@ -25,9 +16,9 @@ def job(*true: str, **status: object) -> dict[str, object]:
 
 
 def test_a_complete_job_has_an_artifact() -> None:
-    artifact = artifact_of(job("Complete", artifact=ARTIFACT))
-    assert artifact is not None
-    assert artifact.digest == digest("artifact")
+    found = artifact_of(job("Complete", artifact=ARTIFACT))
+    assert found is not None
+    assert found.to_json() == ARTIFACT
 
 
 @pytest.mark.parametrize(

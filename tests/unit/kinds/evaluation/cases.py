@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.support.builders import as_stored, digest, evaluation, failed, fine_tune_job
-from tests.unit.kinds.scenes import NOW, ago, condition, ended, live, pod, seen, terminated, waiting
+from tests.unit.kinds.scenes import NOW, ago, artifact, condition, ended, live, pod, seen, terminated, waiting
 
 from anneal.api.runs import EvaluateData, ProgressReport, RunResult
 from anneal.kinds.contract import Object, Reference, Seen
@@ -22,17 +22,7 @@ from anneal.kinds.results import ResultReason
 
 Json = dict[str, Any]
 
-ARTIFACT: Json = {
-    "uri": "pvc://models/intents-v1/0123456789abcdef",
-    "digest": digest("artifact"),
-    "baseUri": "pvc://hub/base",
-    "baseDigest": digest("base"),
-    "chatTemplateHash": digest("template"),
-    "sizeBytes": 10_000_000,
-    "heldOutUri": "pvc://models/intents-v1/0123456789abcdef/evaluation/held-out.jsonl",
-    "heldOutDigest": digest("held out"),
-    "heldOutCount": 150,
-}
+ARTIFACT = artifact()
 RECORDED: Json = {
     "startTime": ago(600),
     "subjectUri": ARTIFACT["uri"],
@@ -47,15 +37,15 @@ SUPERIORITY = {"metric": "accuracy", "superiority": {"over": "base", "minEffect"
 REPORT = "pvc://models/intents-v1/evaluations/some-name"
 
 
-def candidate(type_: str = "", message: str = "", artifact: Json | None = None, phase: str = "Training") -> Json:
+def candidate(type_: str = "", message: str = "", published: Json | None = None, phase: str = "Training") -> Json:
     """The FineTuneJob, with that condition True."""
     ends = [{"type": type_, "status": "True", "reason": "Because", "message": message}] if type_ else []
     return as_stored(
-        fine_tune_job(), phase=phase, conditions=ends, **({"artifact": artifact} if artifact is not None else {})
+        fine_tune_job(), phase=phase, conditions=ends, **({"artifact": published} if published is not None else {})
     )
 
 
-DONE = candidate("Complete", artifact=ARTIFACT)
+DONE = candidate("Complete", published=ARTIFACT)
 
 
 def at(
@@ -186,7 +176,7 @@ CASES: dict[str, Case] = {
         WAITING,
     ),
     "the candidate's artifact cannot be read": Case(
-        at({}, job=candidate("Complete", artifact={**ARTIFACT, "uri": "pvc://models/../x"}, phase="Complete")),
+        at({}, job=candidate("Complete", published={**ARTIFACT, "uri": "pvc://models/../x"}, phase="Complete")),
         "Pending",
         Reason.CANDIDATE_NOT_FINISHED,
         "has no artifact yet (phase Complete)",
@@ -200,7 +190,7 @@ CASES: dict[str, Case] = {
         STUCK,
     ),
     "nothing was held out": Case(
-        at({}, job=candidate("Complete", artifact={**ARTIFACT, "heldOutCount": 0})),
+        at({}, job=candidate("Complete", published={**ARTIFACT, "heldOutCount": 0})),
         "Failed",
         Reason.HELD_OUT_EMPTY,
         "set spec.dataset.split.heldOut of a new FineTuneJob",

@@ -36,7 +36,7 @@ def test_status_has_every_number_under_its_name() -> None:
     status = plan(CASES["all gates pass"].seen, NOW).status
     assert (status["verdict"], status["score"], status["percent"]) == ("Passed", "0.97", 100)
     assert status["models"] == [
-        {"name": "candidate", "digest": digest("artifact"), "n": 150, "errors": 1, "truncated": 1},
+        {"name": "candidate", "digest": digest("intents-v1"), "n": 150, "errors": 1, "truncated": 1},
         {"name": "base", "digest": digest("base"), "n": 150, "errors": 0, "truncated": 0},
     ]
     assert [(r["metric"], r["model"], r["value"]) for r in status["results"]] == [
@@ -103,7 +103,7 @@ def test_the_candidate_is_recorded_with_the_start_that_freezes_the_spec() -> Non
 
 def test_a_status_that_cannot_be_read_counts_as_none() -> None:
     decided = plan(at({"percent": 400}, job=DONE), NOW)
-    assert decided.status["subjectDigest"] == digest("artifact")
+    assert decided.status["subjectDigest"] == digest("intents-v1")
 
 
 def test_what_is_looked_at() -> None:

@@ -11,28 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.support.builders import NAMESPACE, as_stored, claim, digest, evaluation, fine_tune_job, model_deployment
-from tests.unit.kinds.scenes import FACTS, NOW, ago, condition
+from tests.unit.kinds.scenes import FACTS, NOW, ago, artifact
 
 from anneal.kinds.contract import Facts, Listing, Object, Plan, Reference, Seen, Wanted
 from anneal.kinds.modeldeployment.plan import plan, references
 
 Json = dict[str, Any]
 UID = "uid-00001"
-
-
-def artifact(version: str) -> Json:
-    """status.artifact of the FineTuneJob of that name."""
-    return {
-        "uri": f"pvc://models/{version}/0123456789abcdef",
-        "digest": digest(version),
-        "baseUri": "pvc://hub/base",
-        "baseDigest": digest("base"),
-        "chatTemplateHash": digest("template"),
-        "sizeBytes": 10_000_000,
-        "heldOutUri": f"pvc://models/{version}/0123456789abcdef/evaluation/held-out.jsonl",
-        "heldOutDigest": digest("held out"),
-        "heldOutCount": 150,
-    }
 
 
 def true(type_: str, message: str = "") -> Json:
@@ -221,6 +206,3 @@ def stage(*others: Json, facts: Facts = FACTS, name: str = "intents", **spec: An
 
 def with_images(triton: str) -> Facts:
     return replace(FACTS, images=replace(FACTS.images, triton=triton))
-
-
-READY = condition("Ready", "True")

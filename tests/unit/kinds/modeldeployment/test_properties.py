@@ -170,31 +170,20 @@ def every_proof_is_recorded(seen: Seen, decided: Plan) -> None:
             assert revision["digest"] in passed | trusted
 
 
-@settings(deadline=None)
-@given(histories)
-def test_traffic_is_safe(history: list[str]) -> None:
-    act_out(history, traffic_is_safe)
+CHECKS = (traffic_is_safe, nothing_runs_ahead, status_is_valid, every_proof_is_recorded)
 
 
 @settings(deadline=None)
 @given(histories)
-def test_nothing_runs_ahead_of_what_is_recorded(history: list[str]) -> None:
-    act_out(history, nothing_runs_ahead)
+def test_every_pass_is_safe(history: list[str]) -> None:
+    def check(seen: Seen, decided: Plan) -> None:
+        for holds in CHECKS:
+            holds(seen, decided)
+
+    act_out(history, check)
 
 
-@settings(deadline=None)
-@given(histories)
-def test_every_status_is_valid(history: list[str]) -> None:
-    act_out(history, status_is_valid)
-
-
-@settings(deadline=None)
-@given(histories)
-def test_every_proof_is_recorded(history: list[str]) -> None:
-    act_out(history, every_proof_is_recorded)
-
-
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(histories)
 def test_it_always_comes_to_rest(history: list[str]) -> None:
     s = act_out(history, lambda seen, decided: None)
@@ -204,7 +193,7 @@ def test_it_always_comes_to_rest(history: list[str]) -> None:
     assert s.settle().requeue_after is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(histories)
 def test_a_mended_world_serves_the_artifact_that_is_wanted(history: list[str]) -> None:
     """No history leads into a corner: once everything is there and answers, the wanted digest serves."""

@@ -293,3 +293,25 @@ def test_a_settled_deployment_asks_for_nothing_new() -> None:
     before = {k: dict(v) for k, v in s.children.items()}
     decided = s.step()
     assert (s.children, decided.delete, decided.requeue_after) == (before, (), None)
+
+
+def test_pods_of_an_older_template_do_not_count() -> None:
+    """After an upgrade of the operator the same revision may get another pod template."""
+    s, first, second = rolling()
+    s.pods_answer(second)
+    s.deployment(second)["status"]["updatedReplicas"] = 0
+    s.settle()
+    assert (s.traffic, s.status["reason"]) == (first, Reason.ROLLING_OUT)
+
+
+def test_a_lost_status_costs_no_request() -> None:
+    """Traffic is seen, not remembered: whoever removes the status does not stop what serves."""
+    s = stage()
+    revision = s.serve()
+    del s.obj["status"]
+    s.remove("Evaluation")
+    s.settle()
+    assert (s.traffic, s.replicas(revision), s.is_true("Ready")) == (revision, 1, True)
+    s.replace(judged())
+    s.settle()
+    assert (s.status["reason"], s.revisions) == (Reason.SERVING, [revision])
