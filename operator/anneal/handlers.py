@@ -24,6 +24,8 @@ from anneal.kube.resources import Resource, resource_of
 UNWATCHED = frozenset({"PersistentVolumeClaim"})
 #: A token in a file may change at any time; kopf asks for it again after this long.
 CREDENTIALS_LIFETIME = timedelta(minutes=10)
+#: Unused without peering; kopf would make it out of a user name, which a container's bare number does not have.
+_IDENTITY: Any = "anneal"
 
 
 async def watch(
@@ -46,6 +48,7 @@ async def watch(
         registry=_registry((*own, *children), wakes, add, credentials),
         settings=kopf_settings(children),
         standalone=True,
+        identity=_IDENTITY,
         clusterwide=not namespaces,
         namespaces=list(namespaces),
         stop_flag=stop,
