@@ -10,8 +10,12 @@ import json
 import os
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -185,7 +189,11 @@ def test_a_pod_finds_a_service_by_name(cluster: Cluster, namespace: str) -> None
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "greeter", "namespace": namespace},
-        "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        "spec": {
+            "type": "NodePort",
+            "selector": {"app": "server"},
+            "ports": [{"port": 80, "targetPort": 8080, "nodePort": 30080}],
+        },
     }
     apply(
         cluster,
@@ -196,6 +204,19 @@ def test_a_pod_finds_a_service_by_name(cluster: Cluster, namespace: str) -> None
     )
     assert outcome(cluster, namespace, "short") == "hello\n"
     assert outcome(cluster, namespace, "full") == "hello\n"
+    with urllib.request.urlopen(f"http://{cluster.node_address}:30080/", timeout=5) as answer:
+        assert answer.read() == b"hello\n"
+
+
+def test_a_pod_reaches_this_host(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("from the host")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer((cluster.host_address, 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://{cluster.host_address}:{server.server_port}/index.html"
+        apply(cluster, pod(namespace, "client", container("get", url, "20")))
+        assert outcome(cluster, namespace, "client") == "from the host"
+        server.shutdown()
 
 
 def test_a_sidecar_serves_the_main_container(cluster: Cluster, namespace: str) -> None:

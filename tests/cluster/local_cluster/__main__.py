@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from local_cluster import binary
-from local_cluster.cluster import Cluster
+from local_cluster.cluster import Cluster, given_kubeconfig
 from local_cluster.errors import ClusterError
 from local_cluster.layout import Record
 from local_cluster.lifecycle import Scope
@@ -56,9 +56,10 @@ def _load_image(arguments: argparse.Namespace) -> None:
 
 def _kubeconfig(arguments: argparse.Namespace) -> None:
     cluster = Cluster(arguments.name)
-    if not cluster.parts():
+    given = given_kubeconfig()
+    if given is None and not cluster.parts():
         raise ClusterError(f"Cluster {cluster.name} is not up; run: up --name {cluster.name}")
-    print(cluster.kubeconfig)
+    print(given or cluster.kubeconfig)
 
 
 def _kubectl(arguments: argparse.Namespace) -> None:
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     load.set_defaults(run=_load_image)
 
-    verbs.add_parser("kubeconfig", parents=[named], help="print the path of a cluster's kubeconfig").set_defaults(
+    verbs.add_parser("kubeconfig", parents=[named], help="print the path of the kubeconfig to use").set_defaults(
         run=_kubeconfig
     )
 

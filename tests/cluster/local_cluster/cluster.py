@@ -155,7 +155,12 @@ class Cluster:
 
     def kubectl_command(self, *arguments: str) -> list[str]:
         """The command line of kubectl for this cluster."""
-        return [self._record.program, "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        return [self._record.program, "kubectl", *self._kubectl_flags, *arguments]
+
+    @property
+    def _kubectl_flags(self) -> tuple[str, str]:
+        # Without a folder of its own, kubectl caches in the user's home what this server offers.
+        return f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.layout.state / 'kubectl'}"
 
     @property
     def _record(self) -> Record:
@@ -197,9 +202,12 @@ class Cluster:
         return True
 
 
-def kubeconfig(name: str = "default") -> Path:
-    """The kubeconfig of `$ANNEAL_KUBECONFIG`, else of the local cluster `name`, which is started when it is down."""
+def given_kubeconfig() -> Path | None:
+    """The kubeconfig of a cluster that the user has: `$ANNEAL_KUBECONFIG`."""
     given = os.environ.get("ANNEAL_KUBECONFIG")
-    if given:
-        return Path(given).expanduser()
-    return Cluster(name).up().kubeconfig
+    return Path(given).expanduser() if given else None
+
+
+def kubeconfig(name: str = "default") -> Path:
+    """The given kubeconfig, else that of the local cluster `name`, which is started when it is down."""
+    return given_kubeconfig() or Cluster(name).up().kubeconfig

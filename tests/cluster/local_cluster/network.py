@@ -21,6 +21,9 @@ SERVICE_RANGE = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
 API_PORT = 6443
 _SLOTS = 64
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+# Between two pods of one bridge, Services need the bridge's frames to pass the firewall rules.
+_FRAMES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,9 @@ def connect(supervisor: Process) -> Uplink:
 def _address(supervisor: Process, uplink: Uplink) -> None:
     run(["ip", "address", "add", f"{uplink.host_address}/30", "dev", uplink.interface])
     run(["ip", "link", "set", uplink.interface, "up"])
-    for words in ("link set lo up", f"address add {uplink.node_address}/30 dev uplink", "link set uplink up"):
-        run(inside(supervisor, "ip", *words.split()))
+    _ip(supervisor, "link set lo up")
+    _ip(supervisor, f"address add {uplink.node_address}/30 dev uplink")
+    _ip(supervisor, "link set uplink up")
 
 
 def interface_index(uplink: Uplink) -> int:
@@ -106,31 +110,21 @@ def wait_disconnected(uplink: Uplink, index: int) -> None:
 
 def bridge(supervisor: Process) -> None:
     """Make the pods' bridge, let it forward, and let pods reach the host by the node's address."""
-    for words in (
-        f"link add {BRIDGE} type bridge",
-        f"address add {BRIDGE_ADDRESS}/16 dev {BRIDGE}",
-        f"link set {BRIDGE} up",
-    ):
-        run(inside(supervisor, "ip", *words.split()))
-    # Between two pods of one bridge, Services need the bridge's frames to pass the firewall rules.
-    for switch in ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/bridge/bridge-nf-call-iptables"):
+    _ip(supervisor, f"link add {BRIDGE} type bridge")
+    _ip(supervisor, f"address add {BRIDGE_ADDRESS}/16 dev {BRIDGE}")
+    _ip(supervisor, f"link set {BRIDGE} up")
+    if not _FRAMES.exists():
+        run(["modprobe", "br_netfilter"])
+    for switch in (_FORWARD, _FRAMES):
         run(inside(supervisor, "sh", "-c", f"echo 1 > {switch}"))
-    run(
-        inside(
-            supervisor,
-            "iptables",
-            "-t",
-            "nat",
-            "-A",
-            "POSTROUTING",
-            "-s",
-            POD_RANGE,
-            "-o",
-            "uplink",
-            "-j",
-            "MASQUERADE",
-        )
+    masquerade = (
+        f"iptables --table nat --append POSTROUTING --source {POD_RANGE} --out-interface uplink --jump MASQUERADE"
     )
+    run(inside(supervisor, *masquerade.split()))
+
+
+def _ip(supervisor: Process, words: str) -> None:
+    run(inside(supervisor, "ip", *words.split()))
 
 
 def write_cni(folder: Path) -> None:
