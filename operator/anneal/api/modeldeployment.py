@@ -113,6 +113,11 @@ class Revision(ApiModel):
     base_digest: Digest = Field(description="Digest of the base model.")
     evaluation: ObjectName | None = Field(default=None, description="Evaluation that passed it; absent if skipped.")
     created_time: Timestamp = Field(description="When the revision was first planned, RFC 3339.")
+    started_time: Timestamp | None = Field(
+        default=None,
+        description="When its pods were seen to be asked for, in the rollout at hand; progressDeadlineSeconds counts"
+        " from here, RFC 3339.",
+    )
     ready_time: Timestamp | None = Field(default=None, description="When it first answered, RFC 3339.")
     failed: bool = Field(default=False, description="Whether it was given up as never ready.")
     message: Sentence | None = Field(default=None, description="Why it was given up, in a sentence.")

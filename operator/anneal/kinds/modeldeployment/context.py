@@ -240,8 +240,15 @@ class Context:
         return f"{late}: {trouble}" if trouble else late
 
     def progress_left(self, revision: Revision) -> float:
-        """Seconds until a revision that is not ready is given up."""
-        return self.spec.progress_deadline_seconds - seconds_since(revision.created_time, self.now)
+        """Seconds until a revision that is not ready is given up.
+
+        Neither a time without an operator nor the age of a revision that is rolled back to uses them up.
+        """
+        return self.spec.progress_deadline_seconds - seconds_since(revision.started_time, self.now)
+
+    def is_started(self, revision: str) -> bool:
+        """Whether its Deployment is asked for all pods that the spec wants."""
+        return self.deployment(revision) is not None and self.counts(revision).wanted == self.spec.replicas
 
     def _unready(self, revision: str) -> list[Object]:
         """Pods of a revision that do not answer, newest first, without those that are going."""

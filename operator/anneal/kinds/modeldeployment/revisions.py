@@ -27,7 +27,7 @@ def missing_claims(ctx: Context) -> tuple[str, ...]:
 
 
 def _newest(ctx: Context) -> Revision | None:
-    """The record of a newcomer. Not before its claims exist: its deadline counts from here."""
+    """The record of a newcomer, once its claims exist."""
     contender = ctx.newcomer
     if contender is None or missing_claims(ctx):
         return None
@@ -46,15 +46,17 @@ def _newest(ctx: Context) -> Revision | None:
 def _learnt(ctx: Context, revision: Revision) -> Revision:
     """One record with what this pass knows of it."""
     if ctx.target is None or revision.name != ctx.target.name:
-        return revision
+        return revision.model_copy(update={"started_time": None})
     if ctx.is_retried:
-        return revision.model_copy(update={"failed": False, "message": None, "created_time": timestamp(ctx.now)})
+        return revision.model_copy(update={"failed": False, "message": None, "started_time": None})
     if ctx.given_up is not None:
         return revision.model_copy(update={"failed": True, "message": bounded(ctx.given_up)})
     update = {}
     proof = ctx.proof
     if ctx.spec.revision is None and proof.evaluation is not None and _is_of(ctx, revision):
         update["evaluation"] = proof.evaluation
+    if revision.started_time is None and ctx.is_started(revision.name):
+        update["started_time"] = timestamp(ctx.now)
     if revision.ready_time is None and ctx.counts(revision.name).ready > 0:
         update["ready_time"] = timestamp(ctx.now)
     return revision.model_copy(update=update)
