@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -368,6 +369,25 @@ def test_down_leaves_the_machine_as_it_was(toolbox_image: Path, accident: Callab
     assert during["cgroups"] != before["cgroups"]
     assert machine() == before
     assert not cluster.layout.folder.exists()
+
+
+def test_a_start_that_is_killed_can_be_undone() -> None:
+    before = machine()
+    cluster = Cluster("check-gone")
+    try:
+        start = subprocess.Popen(
+            [sys.executable, "-m", "local_cluster", "up", f"--name={cluster.name}"],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: "containerd" in cluster.parts(), 60, "the cluster does not start")
+        start.kill()
+        start.wait()
+    finally:
+        cluster.purge()
+    assert machine() == before
+    ours = str(cluster.layout.folder).encode()
+    assert [folder for folder in Path("/proc").glob("[0-9]*") if ours in command_line(folder)] == []
 
 
 def test_a_cluster_whose_supervisor_died_is_built_anew() -> None:
