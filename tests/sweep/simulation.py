@@ -138,7 +138,7 @@ class Operator:
     def memory(self) -> str:
         """All that this life knows and the next will not; not the time of the last resync, which changes nothing."""
         queue, interests = self.queue, self.reconciler.interests
-        return repr((sorted(queue._due.items()), sorted(queue._failures.items()), sorted(interests._wanted.items())))
+        return repr((sorted(queue._due.items()), sorted(queue._failures.items()), sorted(interests._watched.items())))
 
     @property
     def next_resync(self) -> datetime:

@@ -6,11 +6,13 @@ itself, the owner of a child, and every object whose last plan looked at this on
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 from anneal.kinds.children import OWNER
 from anneal.kinds.contract import Key, Listing, Object, Reference, Wanted
+
+#: In place of a name: every object of the kind in the namespace.
+_ALL = "*"
 
 
 class Interests:
@@ -19,40 +21,47 @@ class Interests:
     def __init__(self, kinds: Iterable[str]) -> None:
         """`kinds` are those that are reconciled."""
         self._kinds = frozenset(kinds)
-        self._wanted: dict[Key, frozenset[Wanted]] = {}
-        self._by_name: defaultdict[Key, set[Key]] = defaultdict(set)
-        self._by_kind: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._watched: dict[Key, frozenset[Key]] = {}  # who -> what
+        self._watchers: dict[Key, set[Key]] = {}  # what -> who
 
     def add(self, key: Key, wanted: Iterable[Wanted]) -> None:
         """Note, before looking, that `key` looks at these objects too."""
-        self._wanted[key] = self._wanted.get(key, frozenset()) | frozenset(wanted)
-        for wish in wanted:
-            self._askers(key.namespace, wish).add(key)
+        targets = frozenset(_target(key.namespace, wish) for wish in wanted)
+        self._watched[key] = self._watched.get(key, frozenset()) | targets
+        for target in targets:
+            self._watchers.setdefault(target, set()).add(key)
 
     def replace(self, key: Key, wanted: Iterable[Wanted]) -> None:
         """Note that these are all the objects that `key` looks at."""
-        kept = frozenset(wanted)
-        for wish in self._wanted.pop(key, frozenset()) - kept:
-            self._askers(key.namespace, wish).discard(key)
+        kept = frozenset(_target(key.namespace, wish) for wish in wanted)
+        for target in self._watched.pop(key, frozenset()) - kept:
+            self._watchers[target].discard(key)
+            if not self._watchers[target]:
+                del self._watchers[target]
         if kept:
-            self._wanted[key] = kept
+            self._watched[key] = kept
 
     def wakes(self, obj: Object) -> set[Key]:
         """The keys to reconcile after an event on `obj`."""
         metadata = obj["metadata"]
         itself = Key(obj["kind"], metadata.get("namespace", ""), metadata["name"])
-        woken = self._by_name.get(itself, set()) | self._by_kind.get((itself.kind, itself.namespace), set())
+        woken = self._watchers.get(itself, set()) | self._watchers.get(itself._replace(name=_ALL), set())
         if itself.kind in self._kinds:
             return woken | {itself}
         owner_kind, slash, owner_name = str(metadata.get("annotations", {}).get(OWNER, "")).partition("/")
         if slash and owner_kind in self._kinds:
-            woken = woken | {Key(owner_kind, itself.namespace, owner_name)}
+            return woken | {Key(owner_kind, itself.namespace, owner_name)}
         return woken
 
-    def _askers(self, namespace: str, wish: Wanted) -> set[Key]:
-        match wish:
-            case Reference(kind, name):
-                return self._by_name[Key(kind, namespace, name)]
-            case Listing(kind, _):
-                # Whatever its labels are now, it may just have lost those that were asked for.
-                return self._by_kind[kind, namespace]
+    def __len__(self) -> int:
+        """Objects that somebody looks at."""
+        return len(self._watchers)
+
+
+def _target(namespace: str, wish: Wanted) -> Key:
+    match wish:
+        case Reference(kind, name):
+            return Key(kind, namespace, name)
+        case Listing(kind, _):
+            # Whatever labels an object has now, it may just have lost those that were asked for.
+            return Key(kind, namespace, _ALL)

@@ -143,8 +143,8 @@ class Reconciler:
                 await self._cluster.create(events.event(obj, transition, instance=self._instance, now=now))
 
     async def _confess(self, kind: Kind, key: Key, error: Exception) -> None:
-        """Say in status that the operator failed, if that at least works."""
-        with contextlib.suppress(KubeError):
+        """Say in status that the operator failed, if that at least works: the defect itself is logged already."""
+        with contextlib.suppress(Exception):
             obj = await self._cluster.get(kind.info.api_version, key.kind, key.namespace, key.name)
             if obj is not None:
                 seen = Seen(obj=obj, children=(), found={}, facts=self._facts)

@@ -52,3 +52,4 @@ def test_what_is_no_longer_looked_at_no_longer_wakes() -> None:
     assert EVALUATION in table.wakes(obj("FineTuneJob", "b"))
     table.replace(EVALUATION, set())
     assert EVALUATION not in table.wakes(obj("FineTuneJob", "b"))
+    assert len(table) == 0, "nothing is kept of what is gone"

@@ -252,3 +252,21 @@ async def test_a_requeue_is_passed_on_even_beside_an_obstacle() -> None:
     bench.api.remove(Id("ConfigMap", NAMESPACE, "settings"))
     bench.api.before = refusing("apply", "ConfigMap", RefusedError("no"))
     assert (await bench.reconciler.reconcile(KEY)).requeue_after == 42.0
+
+
+async def test_a_defect_that_cannot_even_be_told_is_contained() -> None:
+    def failing(seen: Seen, now: datetime) -> Plan:
+        raise KeyError("spec")
+
+    crashes: list[Exception] = []
+    bench = Bench(kind(failing), on_crash=lambda key, error: crashes.append(error))
+    bench.api.put_status(Id("FineTuneJob", NAMESPACE, KEY.name), {})
+    original = bench.api.get
+
+    async def get(api_version: str, kind_: str, namespace: str, name: str) -> Object | None:
+        found = await original(api_version, kind_, namespace, name)
+        return {**found, "status": {"conditions": ["not a condition"]}} if found else None
+
+    bench.api.get = get  # type: ignore[method-assign]
+    assert (await bench.reconciler.reconcile(KEY)).result is Result.CRASHED
+    assert len(crashes) == 1
