@@ -166,3 +166,17 @@ def test_a_failed_revision_is_not_tried_again_by_itself() -> None:
         made.settle()
         failed, kept = made.status["revisions"]
         assert (failed["failed"], kept["name"], made.replicas(failed["name"])) == (True, a, 0)
+
+
+def test_an_old_revision_has_the_whole_deadline_to_answer_again() -> None:
+    made, [a, b] = served("a", "b")
+    made.wait(100_000)
+    made.edit(revision=a)
+    made.settle()
+    assert (made.status["reason"], made.replicas(a)) == (Reason.ROLLING_OUT, 1)
+    made.wait(599)
+    made.settle()
+    assert made.status["reason"] == Reason.ROLLING_OUT
+    made.wait(1)
+    made.settle()
+    assert (made.status["reason"], made.replicas(a), made.traffic) == (Reason.REVISION_NOT_READY, 0, b)
