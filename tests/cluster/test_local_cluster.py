@@ -9,39 +9,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 
-from local_cluster import Cluster, ClusterError, Scope, binary, kubeconfig, oci
-from local_cluster.cgroups import hierarchies
-from local_cluster.layout import Record
+from local_cluster import Cluster, ClusterError, binary, kubeconfig, oci
 from local_cluster.namespaces import inside, wait_until
-from local_cluster.network import Uplink, interface_index
+from toolbox import DATA, TOOLBOX, apply, claim, command_line, container, mounted, outcome, output, pod, recorded
 
 pytestmark = pytest.mark.e2e
-
-TOOLBOX = "localhost/anneal-toolbox:1"
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
-
-
-@pytest.fixture(scope="module")
-def toolbox_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toolbox")
-    oci.write_program_image(folder, TOOLBOX, binary.build().toolbox, ["pause"])
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -75,64 +56,7 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
         },
     )
     yield name
-    cluster.kubectl("delete", "namespace", name, "--timeout=60s")
-
-
-def apply(cluster: Cluster, *objects: dict[str, Any]) -> None:
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-
-def container(*arguments: str, **more: Any) -> dict[str, Any]:
-    return {"name": "main", "image": TOOLBOX, "args": list(arguments), "securityContext": RESTRICTED, **more}
-
-
-def pod(namespace: str, name: str, main: dict[str, Any], **more: Any) -> dict[str, Any]:
-    security = {
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "runAsGroup": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-        **more.pop("security", {}),
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": security,
-            "containers": [main],
-            **more,
-        },
-    }
-
-
-def claim(namespace: str, name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
-    }
-
-
-def mounted(claim_name: str) -> dict[str, Any]:
-    return {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name}}]}
-
-
-DATA = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
-
-
-def outcome(cluster: Cluster, namespace: str, name: str) -> str:
-    """What a pod printed, once it ended well."""
-    cluster.kubectl("-n", namespace, "wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
-    return cluster.kubectl("-n", namespace, "logs", name)
-
-
-def phase(cluster: Cluster, namespace: str, name: str) -> str:
-    return cluster.kubectl("-n", namespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def test_the_containers_of_the_last_time_are_gone(clusters: tuple[Cluster, Cluster], toolbox_image: Path) -> None:
@@ -145,11 +69,6 @@ def test_the_containers_of_the_last_time_are_gone(clusters: tuple[Cluster, Clust
     apply(cluster, pod("default", "fresh", container("pause")))
     cluster.kubectl("wait", "pod/fresh", "--for=condition=Ready", "--timeout=60s")
     assert containers(cluster) == 2  # the pod's own, and its pause container
-
-
-def containers(cluster: Cluster) -> int:
-    listing = inside(recorded(cluster).supervisor, "ctr", "--namespace=k8s.io", "containers", "ls", "--quiet")
-    return len(output(*listing).split())
 
 
 def test_two_clusters_share_nothing(clusters: tuple[Cluster, Cluster]) -> None:
@@ -318,115 +237,13 @@ def test_a_given_cluster_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert Cluster("never-started").parts() == {}
 
 
+def containers(cluster: Cluster) -> int:
+    listing = inside(recorded(cluster).supervisor, "ctr", "--namespace=k8s.io", "containers", "ls", "--quiet")
+    return len(output(*listing).split())
+
+
 def pids_of(cluster: Cluster, part: str) -> list[int]:
     """Host ids of a part's process, found by its exact command line."""
     argv = cluster.parts()[part]["argv"]
     wanted = "\0".join(argv).encode() + b"\0"
     return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if command_line(folder) == wanted]
-
-
-def command_line(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def gentle(cluster: Cluster) -> None:
-    """Nothing happens before `down`."""
-
-
-def kill_supervisor(cluster: Cluster) -> None:
-    supervisor = recorded(cluster).supervisor
-    os.kill(supervisor.pid, signal.SIGKILL)
-    wait_until(lambda: not supervisor.alive(), 30, "the supervisor survives SIGKILL")
-
-
-def recorded(cluster: Cluster) -> Record:
-    record = Record.read(cluster.layout)
-    assert record is not None
-    return record
-
-
-@pytest.mark.parametrize("accident", [gentle, kill_supervisor])
-def test_down_leaves_the_machine_as_it_was(toolbox_image: Path, accident: Callable[[Cluster], None]) -> None:
-    before = machine()
-    cluster = Cluster("check-gone")
-    try:
-        cluster.up()
-        cluster.load_images(toolbox_image)
-        apply(
-            cluster, claim("default", "data"), pod("default", "holder", container("pause", **DATA), **mounted("data"))
-        )
-        cluster.kubectl("wait", "pod/holder", "--for=condition=Ready", "--timeout=60s")
-        during, cable = machine(), Uplink(recorded(cluster).slot)
-        index = interface_index(cable)
-        accident(cluster)
-    finally:
-        cluster.purge()
-    assert index != 0
-    assert interface_index(cable) != index
-    assert during["cgroups"] != before["cgroups"]
-    assert machine() == before
-    assert not cluster.layout.folder.exists()
-
-
-def test_a_start_that_is_killed_can_be_undone() -> None:
-    before = machine()
-    cluster = Cluster("check-gone")
-    try:
-        start = subprocess.Popen(
-            [sys.executable, "-m", "local_cluster", "up", f"--name={cluster.name}"],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until(lambda: "containerd" in cluster.parts(), 60, "the cluster does not start")
-        start.kill()
-        start.wait()
-    finally:
-        cluster.purge()
-    assert machine() == before
-    ours = str(cluster.layout.folder).encode()
-    assert [folder for folder in Path("/proc").glob("[0-9]*") if ours in command_line(folder)] == []
-
-
-def test_a_cluster_whose_supervisor_died_is_built_anew() -> None:
-    cluster = Cluster("check-again")
-    try:
-        cluster.up(Scope.CONTROL_PLANE)
-        kill_supervisor(cluster)
-        assert cluster.parts() == {}
-        cluster.up(Scope.CONTROL_PLANE)
-        assert "default" in cluster.kubectl("get", "namespaces", "-o", "name")
-    finally:
-        cluster.purge()
-
-
-def machine() -> dict[str, Any]:
-    """All that a cluster could leave behind on this host, but for the cables, of which other clusters have some too."""
-    ours = "check-gone"
-    settings = (
-        "vm/overcommit_memory",
-        "vm/panic_on_oom",
-        "kernel/panic",
-        "kernel/panic_on_oops",
-        "net/ipv4/ip_forward",
-    )
-    return {
-        "interfaces": [
-            name
-            for name in sorted(path.name for path in Path("/sys/class/net").iterdir())
-            if not name.startswith("anneal")
-        ],
-        "firewall": [line for line in output("iptables-save").splitlines() if not line.startswith(("#", ":"))],
-        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if ours in line],
-        "cgroups": sorted(str(folder) for root in hierarchies() for folder in root.glob(f"anneal-{ours}*")),
-        "settings": {name: Path("/proc/sys", name).read_text() for name in settings},
-        "folders": [
-            Path(name).exists() for name in ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods")
-        ],
-    }
-
-
-def output(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout

@@ -44,6 +44,7 @@ def dns(layout: Layout, uplink: Uplink) -> list[str]:
 
 
 def volume_provisioner(layout: Layout) -> list[str]:
+    """Make the folder of volumes and give the command line of their provisioner."""
     layout.volumes.mkdir(exist_ok=True)
     return ["volume-provisioner", f"--kubeconfig={layout.kubeconfig(VOLUMES.name)}", f"--root={layout.volumes}"]
 

@@ -74,10 +74,12 @@ def server_url(uplink: Uplink) -> str:
 
 
 def etcd(layout: Layout) -> list[str]:
+    """The command line of etcd, whose only client is the API server beside it."""
     return ["etcd", f"--data-dir={layout.state / 'etcd'}", f"--client-url={_ETCD}"]
 
 
 def api_server(layout: Layout, uplink: Uplink) -> list[str]:
+    """The command line of the API server, which pods and this host reach at the same address."""
     keys = layout.pki
     return [
         "kube-apiserver",
@@ -113,6 +115,7 @@ def api_server(layout: Layout, uplink: Uplink) -> list[str]:
 
 
 def controller_manager(layout: Layout) -> list[str]:
+    """The command line of the controller-manager."""
     return [
         "kube-controller-manager",
         f"--kubeconfig={layout.kubeconfig(pki.CONTROLLER_MANAGER.name)}",
@@ -129,6 +132,7 @@ def controller_manager(layout: Layout) -> list[str]:
 
 
 def scheduler(layout: Layout) -> list[str]:
+    """The command line of the scheduler."""
     access = layout.kubeconfig(pki.SCHEDULER.name)
     return [
         "kube-scheduler",
