@@ -91,7 +91,8 @@ class Search:
         assert self._reference is not None
         expected, found = end_state(self._reference), end_state(simulation)
         assert expected == found, f"another end:\n{difference(expected, found)}"
-        assert creations(self._reference) == creations(simulation), "something was created twice"
+        twice = creations(simulation) - creations(self._reference)
+        assert not twice, f"created once too often: {twice}"
         assert not orphans(simulation.api), f"orphans: {orphans(simulation.api)}"
 
 

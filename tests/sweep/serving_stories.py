@@ -16,6 +16,7 @@ DEPLOYMENT = ("ModelDeployment", "intents")
 CLAIMS = (b.claim("hub"), b.claim("models"))
 FIRST = (*CLAIMS, b.trained("intents-v1"), b.judged("intents-v1"))
 SECOND = (b.trained("intents-v2", "2025-12-31T12:00:00Z"), b.judged("intents-v2"))
+CHILDREN = ("Deployment", "Service", "ConfigMap", "Pod")
 LABELLED = {"app": "intents"}
 SELECTING = {"fineTuneJobRef": None, "selector": {"matchLabels": LABELLED}}
 SERVES = when(*DEPLOYMENT, phase="Ready", reason="Serving")
@@ -155,6 +156,7 @@ STORIES = (
         b.all_goes_well,
         (step(pod_runs("rev"), change(*DEPLOYMENT, resources={"memory": "6Gi"})),),
         serves("intents-v1", Ready=True),
+        serves("intents-v1", Ready=True),
     ),
     Story(
         "a deployment is deleted while it rolls over",
@@ -164,7 +166,8 @@ STORIES = (
             step(SERVES, USE_SECOND),
             step(when(*DEPLOYMENT, phase="Progressing"), delete(*DEPLOYMENT)),
         ),
-        absent("ModelDeployment", "Deployment", "Service", "ConfigMap", "Pod"),
+        absent("ModelDeployment", *CHILDREN),
+        absent("ModelDeployment", *CHILDREN),
     ),
     Story(
         "what was served stays when its job and its evaluation are deleted",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,6 +22,7 @@ from anneal.api.runs import ProgressReport
 from anneal.handlers import watched
 from anneal.kinds.children import MANAGED_BY, MANAGER
 from anneal.kinds.contract import Facts, Images, Key, Kind, ReportsEndpoint
+from anneal.kube.errors import UnavailableError
 from anneal.reconcile.queue import Queue
 from anneal.reconcile.reconciler import Outcome, Reconciler
 from anneal.reconcile.resync import list_all
@@ -105,8 +107,12 @@ class Operator:
         self._api.subscribers.append(self.hear)
 
     async def resync(self) -> None:
-        await list_all(self._api, self._kinds, (), self.queue)
-        self._resynced = self._api.clock.time
+        """Queue everything, with as many tries as it takes."""
+        with suppress(UnavailableError):
+            await list_all(self._api, self._kinds, (), self.queue)
+            self._resynced = self._api.clock.time
+            return
+        await self.resync()
 
     def hear(self, event: Event) -> None:
         """What `handlers` does with an event, behind the same selectors."""

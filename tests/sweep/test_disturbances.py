@@ -104,7 +104,7 @@ def test_requests_may_fail(story: Story, seed: int, ledger: Ledger) -> None:
     faults = Faults(seed)
     faults.install(simulation)
     asyncio.run(simulation.run())
-    same_end(reference(story), simulation)
+    same_end_though_late(reference(story), simulation)
     ledger.count("failed requests", faults.count)
 
 
@@ -113,5 +113,5 @@ def test_children_may_be_refused(story: Story, ledger: Ledger) -> None:
     simulation = begin(story, KINDS)
     simulation.api.before = refused = RefusedOnce()
     asyncio.run(simulation.run())
-    same_end(reference(story), simulation)
+    same_end_though_late(reference(story), simulation)
     ledger.count("refused children", refused.count)

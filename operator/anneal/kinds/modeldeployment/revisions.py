@@ -50,7 +50,7 @@ def _learnt(ctx: Context, revision: Revision) -> Revision:
     if ctx.is_retried:
         return revision.model_copy(update={"failed": False, "message": None, "started_time": None})
     if ctx.given_up is not None:
-        return revision.model_copy(update={"failed": True, "message": bounded(ctx.given_up)})
+        return revision.model_copy(update={"failed": True, "message": bounded(ctx.given_up), "started_time": None})
     update = {}
     proof = ctx.proof
     if ctx.spec.revision is None and proof.evaluation is not None and _is_of(ctx, revision):
