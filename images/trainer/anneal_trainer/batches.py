@@ -112,17 +112,17 @@ class Batch:
     labelled: torch.Tensor
 
 
-def collate(rows: TrainingRows, indices: Indices, device: torch.device) -> Batch:
-    """The batch of the rows at `indices`.
+def collate(rows: TrainingRows, indices: Indices, skip: int, device: torch.device) -> Batch:
+    """The batch of the rows at `indices`, each without its first `skip` tokens.
 
     There is no attention mask: with causal attention no token sees the padding to its right, and no padding is
     labelled.
     """
-    longest = int(rows.lengths[indices].max())
+    longest = int(rows.lengths[indices].max()) - skip
     tokens = np.zeros((len(indices), longest), dtype=np.int64)
     labelled = np.zeros((len(indices), longest), dtype=np.bool_)
     for line, index in enumerate(indices):
         row, marks = rows.row(int(index))
-        tokens[line, : len(row)] = row
-        labelled[line, : len(marks)] = marks
+        tokens[line, : len(row) - skip] = row[skip:]
+        labelled[line, : len(row) - skip] = marks[skip:]
     return Batch(torch.from_numpy(tokens).to(device), torch.from_numpy(labelled).to(device))

@@ -24,7 +24,7 @@ from anneal_trainer.loop import StopRequested, Trainer, train
 from anneal_trainer.lora import adapt
 from anneal_trainer.loss import AnswerLoss
 from anneal_trainer.memory import pass_limit
-from anneal_trainer.passes import Passes
+from anneal_trainer.passes import Passes, sharing
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.progress import Reporter
 from anneal_trainer.rows import TrainingRows
@@ -93,10 +93,14 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         "%d rows, %d steps, %d trainable parameters on %s in %s, passes of up to %d tokens",
         len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, limit.tokens,
     )  # fmt: skip
+    passes = Passes(prepared, AnswerLoss(adapted), device, limit.tokens, dtype)
+    # Recomputing runs a layer twice, which would fill the shared cache twice; dropout would be drawn once for all rows.
+    if not limit.recompute and float(run.lora.dropout) == 0:
+        passes = sharing(passes, adapted, run.training.tokens_per_step)
     return Trainer(
         model=adapted,
         optimizer=torch.optim.AdamW(trainable, weight_decay=float(run.training.weight_decay), fused=True),
-        passes=Passes(prepared, AnswerLoss(adapted), device, limit.tokens, dtype),
+        passes=passes,
         plan=plan,
         training=run.training,
         preemption=preemption,

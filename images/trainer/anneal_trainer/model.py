@@ -118,7 +118,9 @@ def longest_context(directory: Path) -> int | None:
 def load(model: MountedPath, dtype: torch.dtype, device: torch.device) -> Any:
     """The model with frozen weights, ready for training. Raises UserMistake when weights are missing or broken."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
             model.path,
