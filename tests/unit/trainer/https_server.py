@@ -1,0 +1,112 @@
+"""A real HTTPS server on this machine, with a certificate made for it, that answers as it is told."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class HttpsServer:
+    """Where it listens, whom to trust, and what it was sent."""
+
+    url: str
+    ca_file: Path
+    answers: dict[str, Answer]
+    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+
+def body(content: bytes, **headers: str) -> Answer:
+    """200 with a body. `content_length` announces another length than there is."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", headers.get("content_length", str(len(content))))
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def status(code: int, location: str | None = None) -> Answer:
+    """An empty answer with a status."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        if location:
+            request.send_header("Location", location)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+@contextmanager
+def https_server(folder: Path, answers: dict[str, Answer]) -> Iterator[HttpsServer]:
+    """The server, for as long as the block lasts."""
+    key_file, ca_file = _certificate(folder)
+    server = HttpsServer("", ca_file, answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.answers.get(self.path, status(404))(self)
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            server.received.append((dict(self.headers), content))
+            server.answers.get(self.path, status(404))(self)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(ca_file, key_file)
+    listener.socket = tls.wrap_socket(listener.socket, server_side=True)
+    server.url = f"https://127.0.0.1:{listener.server_address[1]}"
+    thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    key_file, ca_file = folder / "tls.key", folder / "ca.crt"
+    ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return key_file, ca_file
