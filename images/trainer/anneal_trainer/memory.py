@@ -31,7 +31,7 @@ class PassLimit:
 def pass_limit(model: Any, device: torch.device, longest_row: int) -> PassLimit:
     """The limit for a model that is loaded. With less room than the longest row needs, activations are recomputed."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    room = (_memory_of(device) - weights - _PROGRAM_BYTES) * _SHARE_FOR_ACTIVATIONS
+    room = (usable_bytes(device) - weights - _PROGRAM_BYTES) * _SHARE_FOR_ACTIVATIONS
     layer, layers, logits = _bytes_per_token(model)
     tokens = int(room / (layer * layers + logits))
     if tokens >= longest_row:
@@ -51,7 +51,7 @@ def _bytes_per_token(model: Any) -> tuple[float, int, float]:
     return layer, config.num_hidden_layers, config.vocab_size * _LOSS_BYTES_PER_LOGIT / 2
 
 
-def _memory_of(device: torch.device) -> int:
+def usable_bytes(device: torch.device) -> int:
     """Bytes that the process may use: of the accelerator, or of the pod's memory limit, or of the machine."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

@@ -1,0 +1,109 @@
+"""The three formats, the draw of the held-out rows, and the counts that say where rows went."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.trainer.job import Job
+
+from anneal.api.finetunejob import DatasetSplit
+from anneal_trainer.formats import Message, to_messages
+from anneal_trainer.split import Example, draw, key_of
+
+ASKED = [Message("user", "light on"), Message("assistant", "On")]
+SYSTEM = Message("system", "Answer with a word.")
+ROWS: dict[str, tuple[dict[str, Any], list[Message]]] = {
+    "messages": ({"messages": [m.to_json() for m in [SYSTEM, *ASKED]]}, [SYSTEM, *ASKED]),
+    "prompt and completion": ({"prompt": "light on", "completion": "On"}, ASKED),
+    "prompt and response": ({"prompt": "light on", "response": "On", "system": SYSTEM.content}, [SYSTEM, *ASKED]),
+    "prompt and completion as messages": (
+        {"prompt": [SYSTEM.to_json(), ASKED[0].to_json()], "completion": [ASKED[1].to_json()]},
+        [SYSTEM, *ASKED],
+    ),
+    "Alpaca": ({"instruction": "light on", "input": "", "output": "On"}, ASKED),
+    "Alpaca with input": (
+        {"instruction": "Say what it does.", "input": "light on", "output": "On"},
+        [Message("user", "Say what it does.\n\nlight on"), ASKED[1]],
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "expected"), ROWS.values(), ids=ROWS)
+def test_every_format_becomes_messages(row: dict[str, Any], expected: list[Message]) -> None:
+    assert to_messages(row, "Auto") == expected
+
+
+@pytest.mark.parametrize("row", [r for r, _ in ROWS.values()], ids=ROWS)
+def test_every_format_trains(job: Job, row: dict[str, Any]) -> None:
+    def numbered(value: Any, n: int) -> Any:
+        return json.loads(json.dumps(value).replace("light on", f"light {n} on"))
+
+    job.rows = [numbered(row, n) for n in range(20)]
+    result = job.fitted()
+    assert result.outcome == "Succeeded", result.message
+
+
+def test_the_system_prompt_of_the_job_goes_before_rows_that_have_none(job: Job) -> None:
+    job.system_prompt = "Be brief."
+    job.rows = [*job.rows, {"messages": [m.to_json() for m in [SYSTEM, *ASKED]]}]
+    job.split = DatasetSplit(held_out=14)
+    job.prepared()
+    held_out = (job.workspace / "data" / "held-out.jsonl").read_text().splitlines()
+    systems = {json.loads(line)["messages"][0]["content"] for line in held_out}
+    assert "Be brief." in systems <= {"Be brief.", SYSTEM.content}
+
+
+def example(prompt: str, answer: str) -> Example:
+    return Example((Message("user", prompt), Message("assistant", answer)))
+
+
+texts = st.sampled_from("abcdefgh")
+examples = st.lists(st.builds(example, texts, texts), min_size=2, max_size=40)
+
+
+@given(examples=examples, held_out=st.integers(0, 20), seed=st.integers(0, 3))
+def test_no_prompt_is_on_both_sides(examples: list[Example], held_out: int, seed: int) -> None:
+    split = draw(examples, held_out, seed)
+    assert sorted(split.train + split.held_out) == list(range(len(examples)))
+    assert len(split.held_out) <= held_out
+    assert not {examples[i].prompt for i in split.train} & {examples[i].prompt for i in split.held_out}
+
+
+@given(examples=examples, order=st.randoms(use_true_random=False), seed=st.integers(0, 3))
+def test_the_draw_depends_on_what_rows_say_and_not_on_their_order(
+    examples: list[Example], order: Any, seed: int
+) -> None:
+    def drawn(rows: list[Example]) -> tuple[list[str], list[str]]:
+        split = draw(rows, 5, seed)
+        return [key_of(rows[i].messages) for i in split.train], [key_of(rows[i].messages) for i in split.held_out]
+
+    shuffled = examples[:]
+    order.shuffle(shuffled)
+    assert drawn(shuffled) == drawn(examples)
+
+
+def test_another_seed_draws_other_rows() -> None:
+    rows = [example(str(i), "x") for i in range(100)]
+    first, second = (set(draw(rows, 20, seed).held_out) for seed in (1, 2))
+    assert len(first) == len(second) == 20
+    assert len(first & second) < 15
+
+
+def test_repeated_rows_are_counted_and_have_ids_of_their_own(job: Job) -> None:
+    job.rows = [{"prompt": "same", "completion": "On"}] * 3 + job.rows[:12]
+    for seed in range(20):  # until the repeated prompt is among those held out
+        job.split = DatasetSplit(held_out=5, seed=seed)
+        prepared = job.prepared()
+        lines = (job.workspace / "data" / "held-out.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        same = [r for r in rows if r["messages"][-1]["content"] == "same"]
+        if same:
+            break
+    assert len(same) == 3
+    assert len({r["id"] for r in rows}) == len(rows) == prepared.dataset.counts.held_out
+    report = json.loads((job.workspace / "data" / "report.json").read_text())
+    assert (report["repeatedRows"], report["heldOutPrompts"]) == (2, len(rows) - 2)
