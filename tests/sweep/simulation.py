@@ -33,7 +33,7 @@ RESYNC_SECONDS = 600.0
 #: A story that is not over after this long, in virtual seconds, never will be.
 HORIZON = timedelta(hours=12)
 #: More rounds than any story needs at one moment: the loop does not come to rest.
-MAX_ROUNDS_AT_ONCE = 200
+MAX_ROUNDS_AT_ONCE = 50
 
 
 class NeverRestsError(AssertionError):
@@ -42,7 +42,7 @@ class NeverRestsError(AssertionError):
 
 def raise_defect(key: Key, error: Exception) -> None:
     """Programming errors are contained in production; in tests they are what we look for."""
-    raise AssertionError(f"the plan of {key} raised") from error
+    raise AssertionError(f"a pass over {key} raised: {error}") from error
 
 
 @dataclass(frozen=True)
