@@ -171,7 +171,8 @@ class Simulation:
     operators: list[Operator] = field(default_factory=list)
     on_rest: Callable[[Simulation], bool] = field(default=lambda simulation: False)
     """Called when nobody has anything to do now; True ends the run: how it goes on from here is known."""
-    _at_rest_since: int = -1
+    _version: int = -1
+    _changed: datetime = START
 
     @classmethod
     def of(cls, story: Story, kinds: Iterable[Kind]) -> Simulation:
@@ -230,7 +231,7 @@ class Simulation:
             operator.progress.put(uid, report)
 
     def _take_step(self) -> bool:
-        if self.steps_done == len(self.story.steps) or not self.story.steps[self.steps_done].when(self.world):
+        if self.steps_done >= len(self.story.steps) or not self.story.steps[self.steps_done].when(self.world):
             return False
         self.story.steps[self.steps_done].do(self.world)
         self.steps_done += 1
@@ -238,14 +239,15 @@ class Simulation:
 
     def _go_on(self) -> bool:
         """Let time pass until something happens. False when nothing will any more."""
+        if self._version != self.api.version:
+            self._version, self._changed = self.api.version, self.api.clock.time
         dues = [self.world.next_due(), *[o.next_due() for o in self.operators]]
         moments = [m for m in dues if m is not None]
         resync = min(o.next_resync for o in self.operators)
-        if not moments:
-            # Somebody may not have heard of something. If a resync has just changed nothing, there is nothing.
-            if self._at_rest_since == self.api.version:
-                return False
-            self._at_rest_since = self.api.version
+        quiet = self.api.clock.time - self._changed
+        # Somebody may not have heard of something, or look again and again for what never comes.
+        if quiet >= timedelta(seconds=RESYNC_SECONDS if not moments else 2 * RESYNC_SECONDS):
+            return False
         self.api.clock.time = max(self.api.clock.time, min([*moments, resync]))
         assert self.api.clock.time - START < HORIZON, f"'{self.story.name}' is not over after {HORIZON}"
         return True

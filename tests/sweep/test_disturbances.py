@@ -38,10 +38,10 @@ def test_a_converged_operator_is_silent(story: Story) -> None:
 
 @every_story
 def test_the_world_goes_on_while_there_is_no_operator(story: Story, ledger: Ledger) -> None:
-    """After every sixth write the operator dies, and the next one starts only a good while later."""
+    """After every tenth write the operator dies, and the next one starts only a good while later."""
     left: list[Simulation] = []
     first = begin(story, KINDS)
-    first.api.after = lambda write: None if write.number % 6 else left.append(first.fork())
+    first.api.after = lambda write: None if write.number % 10 else left.append(first.fork())
     asyncio.run(first.run())
     for simulation, seconds in zip(left, cycle(ABSENCES), strict=False):
         simulation.stay_away(seconds)
@@ -55,7 +55,7 @@ def test_events_may_be_lost(story: Story, ledger: Ledger) -> None:
     counting = Lost()
     whole = begin(story, KINDS)
     asyncio.run(whole.run(Operator(whole.api, KINDS, hears=counting)))
-    for lost in (Lost(all_of_them=True), *[Lost(n) for n in range(1, counting.heard + 1, 20)]):
+    for lost in (Lost(all_of_them=True), *[Lost(n) for n in range(1, counting.heard + 1, 40)]):
         simulation = begin(story, KINDS)
         asyncio.run(simulation.run(Operator(simulation.api, KINDS, hears=lost)))
         same_end_though_late(reference(story), simulation)

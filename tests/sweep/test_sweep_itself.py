@@ -32,7 +32,9 @@ def with_plan(change: Callable[[Seen, Plan], Plan]) -> Kind:
 def deletes_before_it_records(seen: Seen, plan: Plan) -> Plan:
     """The Job goes in the pass that writes its result: between the two, the result is nowhere."""
     if "dataset" in plan.status and "dataset" not in seen.status:
-        jobs = tuple(Delete("batch/v1", "Job", j["metadata"]["name"], j["metadata"]["uid"]) for j in seen.of_kind("Job"))
+        jobs = tuple(
+            Delete("batch/v1", "Job", j["metadata"]["name"], j["metadata"]["uid"]) for j in seen.of_kind("Job")
+        )
         return replace(plan, delete=jobs)
     return plan
 

@@ -43,10 +43,6 @@ class ProgressStore:
         while len(self._reports) > self._max_objects:
             self._reports.popitem(last=False)
 
-    def forget(self, uid: str) -> None:
-        """The object has finished or is gone."""
-        self._reports.pop(uid, None)
-
     def __len__(self) -> int:
         return len(self._reports)
 

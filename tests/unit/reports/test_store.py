@@ -28,14 +28,6 @@ def test_the_newest_report_counts() -> None:
     assert store.get("b") is None
 
 
-def test_a_finished_object_is_forgotten() -> None:
-    store = ProgressStore()
-    store.put("a", report(100))
-    store.forget("a")
-    store.forget("never reported")
-    assert store.get("a") is None
-
-
 def test_the_object_that_was_silent_longest_makes_room() -> None:
     store = ProgressStore(max_objects=2)
     for uid in ("a", "b", "a", "c"):
