@@ -5,102 +5,31 @@ The sweep is only worth what the server in memory is worth: a fact that is not i
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tests.conftest import REPOSITORY, KubernetesUnderTest
 from tests.support import builders
+from tests.support.api_servers import OTHER, OWNER, STATUS, InMemory, Real, Server
 from tests.support.clock import Clock
-from tests.support.kubelet import Kubelet
-from tests.support.memory_api import MemoryApi, Token
-from tests.support.world import World
+from tests.support.memory_api import MemoryApi
 
 from anneal.kube.client import connect
 from anneal.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError
-from anneal.kube.interface import Cluster, Object
 
 pytestmark = pytest.mark.integration
-OWNER, STATUS, OTHER = "anneal", "anneal-status", "somebody-else"
 PODS_UID = "authentication.kubernetes.io/pod-uid"
 PODS_NAME = "authentication.kubernetes.io/pod-name"
 
 
-class Backstage(Protocol):
-    """What a test needs besides the cluster itself."""
-
-    async def bound_token(self, pod: Object, audience: str) -> str:
-        """A token of that audience, bound to the pod."""
-        ...
-
-    async def eventually(self, is_so: Callable[[], Awaitable[bool]]) -> None:
-        """Let controllers work until `is_so`."""
-        ...
-
-
-@dataclass
-class Server:
-    """An API server under test, with a namespace for one test."""
-
-    cluster: Cluster
-    namespace: str
-    backstage: Backstage
-
-    def manifest(self, kind: str, name: str = "x", **more: Any) -> dict[str, Any]:
-        api_version = {"Job": "batch/v1"}.get(kind, "v1")
-        metadata = {"name": name, "namespace": self.namespace, **more.pop("metadata", {})}
-        return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **more}
-
-    def config_map(self, name: str = "x", /, **data: str) -> dict[str, Any]:
-        return self.manifest("ConfigMap", name, data=data)
-
-    def own(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """One of the builders' objects, in this namespace."""
-        return {**obj, "metadata": {**obj["metadata"], "namespace": self.namespace}}
-
-    def status_of(self, live: Object, **status: Any) -> dict[str, Any]:
-        """The manifest of a status write, as the loop sends it."""
-        metadata = {m: live["metadata"][m] for m in ("name", "namespace", "uid")}
-        return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "status": status}
-
-    async def write_status(self, live: Object, manager: str = STATUS, **status: Any) -> Object:
-        return await self.cluster.apply(self.status_of(live, **status), manager=manager, subresource="status")
-
-
-class InMemory:
-    def __init__(self, api: MemoryApi) -> None:
-        self._api = api
-        self._world = World(api, Kubelet(api, builders.all_goes_well))
-
-    async def bound_token(self, pod: Object, audience: str) -> str:
-        meta = pod["metadata"]
-        self._api.tokens["token"] = Token(audience, meta["namespace"], meta["name"], meta["uid"])
-        return "token"
-
-    async def eventually(self, is_so: Callable[[], Awaitable[bool]]) -> None:
-        self._world.settle()
-        assert await is_so()
-
-
-class Real:
-    def __init__(self, kubernetes: KubernetesUnderTest) -> None:
-        self._kubernetes = kubernetes
-
-    async def bound_token(self, pod: Object, audience: str) -> str:
-        meta = pod["metadata"]
-        command = ("create", "token", "default", "-n", meta["namespace"], "--audience", audience)
-        bound = ("--bound-object-kind", "Pod", "--bound-object-name", meta["name"], "--bound-object-uid", meta["uid"])
-        return (await asyncio.to_thread(self._kubernetes.kubectl, *command, *bound)).strip()
-
-    async def eventually(self, is_so: Callable[[], Awaitable[bool]]) -> None:
-        for _ in range(120):
-            if await is_so():
-                return
-            await asyncio.sleep(0.5)
-        raise AssertionError("it has not become so in a minute")
+@pytest.fixture(scope="module")
+def real(control_plane: KubernetesUnderTest) -> KubernetesUnderTest:
+    """The real API server, with our kinds."""
+    control_plane.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=anneal")
+    return control_plane
 
 
 @pytest.fixture(params=["in memory", "real"])
@@ -110,9 +39,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
         api = MemoryApi(Clock(), namespaces={namespace})
         yield Server(api, namespace, InMemory(api))
         return
-    kubernetes: KubernetesUnderTest = request.getfixturevalue("control_plane")
-    kubernetes.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
-    kubernetes.kubectl("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=anneal")
+    kubernetes: KubernetesUnderTest = request.getfixturevalue("real")
     kubernetes.kubectl("create", "namespace", namespace)
     client = await connect(kubernetes.kubeconfig)
     yield Server(client, namespace, Real(kubernetes))
