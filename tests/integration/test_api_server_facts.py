@@ -279,6 +279,13 @@ async def test_the_template_of_a_job_cannot_change(server: Server) -> None:
     assert resumed["metadata"]["generation"] == made["metadata"]["generation"] + 1
 
 
+async def test_what_is_no_longer_said_falls_back_to_its_default(server: Server) -> None:
+    await server.cluster.apply(job(server), manager=OWNER)
+    manifest = job(server)
+    del manifest["spec"]["suspend"]
+    assert (await server.cluster.apply(manifest, manager=OWNER))["spec"]["suspend"] is False
+
+
 async def test_a_job_has_defaults(server: Server) -> None:
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "image:1"}]}}
     made = await server.cluster.apply(server.manifest("Job", spec={"template": template}), manager=OWNER)

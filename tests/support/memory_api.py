@@ -36,7 +36,7 @@ WITH_STATUS = frozenset({"Job", "Deployment", "Pod", "PersistentVolumeClaim", "S
 WITH_GENERATION = frozenset({"Job", "Deployment", *BY_NAME})
 #: Kinds that stay after their deletion for as long as their containers take to end.
 GRACEFUL = frozenset({"Pod"})
-#: What the API server adds to a new spec and Anneal may see.
+#: What the API server adds to a spec and Anneal may see.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "Job": {"suspend": False, "parallelism": 1, "completions": 1, "completionMode": "NonIndexed"},
     "Deployment": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
@@ -268,6 +268,7 @@ class MemoryApi:
             raise RefusedError(f'{ident.kind} "{ident.name}" is invalid: metadata.uid: field is immutable')
         said = _said(wanted, subresource)
         body, managers = field_managers.apply(live, said, stored.managers, f"{manager}/{subresource or ''}")
+        body = _with_defaults(body)
         _refuse_immutable(ident, live, body)
         if body == live:
             self._objects[ident] = Stored(live, managers)
@@ -289,13 +290,12 @@ class MemoryApi:
             "creationTimestamp": self.clock.text(),
         }
         body = {**said, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": meta}
-        if ident.kind in DEFAULTS:
-            body["spec"] = {**DEFAULTS[ident.kind], **body.get("spec", {})}
         if manager != "user":
             self.changes["create" if manager == "create" else "apply", ident.kind] += 1
         return self._store(ident, body, {f"{manager}/": frozenset(field_managers.fields_of(said))})
 
     def _store(self, ident: Id, body: dict[str, Any], managers: dict[str, field_managers.Fields]) -> Object:
+        body = _with_defaults(body)
         _refuse_invalid(body)
         self._remember()
         old = self._objects.get(ident)
@@ -345,6 +345,15 @@ def _said(wanted: Object, subresource: str | None) -> dict[str, Any]:
     return {m: v for m, v in wanted.items() if m not in {"metadata", "apiVersion", "kind", *closed}} | {
         "metadata": metadata
     }
+
+
+def _with_defaults(body: dict[str, Any]) -> dict[str, Any]:
+    """With what the API server adds, at every write, where nobody says anything."""
+    defaults = DEFAULTS.get(body["kind"], {})
+    missing = defaults.keys() - body.get("spec", {}).keys()
+    if not missing:
+        return body
+    return {**body, "spec": {**{m: defaults[m] for m in defaults if m in missing}, **body.get("spec", {})}}
 
 
 def _refuse_immutable(ident: Id, live: Object, body: Object) -> None:

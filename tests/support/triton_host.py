@@ -25,8 +25,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = [REPOSITORY / "operator", REPOSITORY / "images/triton"]
-TRITON = "nvidia-pytriton==0.7.0"
-NUMPY = "numpy==1.26.4"
+PINS, ARRANGE = REPOSITORY / "images/triton/requirements.txt", REPOSITORY / "images/triton/arrange.sh"
 START_SECONDS = 300.0
 
 
@@ -56,7 +55,7 @@ def prepare() -> TritonHost:
     cache = Path(
         os.environ.get("ANNEAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anneal"
     )
-    wanted = "\n".join([TRITON, NUMPY, sys.version, sys.prefix, *map(str, SOURCES)])
+    wanted = "\n".join([PINS.read_text(), ARRANGE.read_text(), sys.version, sys.prefix, *map(str, SOURCES)])
     root = cache / "triton" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
     root.parent.mkdir(parents=True, exist_ok=True)
     with (root.parent / f"{root.name}.lock").open("w") as lock:
@@ -69,22 +68,20 @@ def prepare() -> TritonHost:
 
 
 def _install(root: Path) -> None:
-    _uv("pip", "install", "--no-deps", "--python", sys.executable, "--target", str(root / "dist"), TRITON)
-    host = TritonHost(root)
-    stub = host.server / "backends/python/triton_python_backend_stub"
-    shutil.copy(host.server / "python_backend_stubs" / f"{sys.version_info[0]}.{sys.version_info[1]}" / stub.name, stub)
-    for program in (stub, host.server / "bin/tritonserver"):
-        program.chmod(0o755)
-    _uv("venv", "--python", sys.executable, str(root / "env"))
-    _uv("pip", "install", "--python", str(root / "env/bin/python"), NUMPY)
-    (packages,) = (root / "env/lib").glob("python3*/site-packages")
+    """The image's own pins and arrangement; only where the shared packages and our code lie differs here."""
+    environment = root / "env"
+    _run("uv", "venv", "--quiet", "--python", sys.executable, str(environment))
+    python = str(environment / "bin/python")
+    _run("uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", str(PINS))
+    _run("sh", str(ARRANGE), str(environment), str(root / "dist"))
+    (packages,) = (environment / "lib").glob("python3*/site-packages")
     shared = "\n".join(map(str, [*SOURCES, sysconfig.get_path("purelib")]))
     (packages / "shared.pth").write_text(shared + "\n", encoding="utf-8")
 
 
-def _uv(*arguments: str) -> None:
-    done = subprocess.run(["uv", *arguments, "--quiet"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"uv {' '.join(arguments)} failed:\n{done.stderr}"
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from anneal.kinds.children import OWNER_UID
 OURS = ("FineTuneJob", "Evaluation", "ModelDeployment")
 #: Lost without harm: what happened is in status.
 LOSSY = frozenset({"Event"})
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+#: Times, and what says who led.
+_PASSING = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|(?<=CA of leader-)\d+")
 _TEXTS: dict[int, tuple[Object, str]] = {}
 
 
@@ -104,4 +105,4 @@ def _text(obj: Object) -> str:
 
 
 def _timeless(obj: Object) -> Any:
-    return json.loads(_TIME.sub("<time>", _text(obj)))
+    return json.loads(_PASSING.sub("*", _text(obj)))

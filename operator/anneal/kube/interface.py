@@ -27,7 +27,9 @@ class Cluster(Protocol):
     async def apply(self, obj: Object, *, manager: str, subresource: str | None = None) -> Object:
         """Server-side apply with force: creates or updates what `obj` names. With metadata.uid it never creates.
 
-        Raises ConflictError when metadata.uid is another object's, NotFoundError for the status of an absent object.
+        Raises ConflictError when there is no object of that uid or metadata.resourceVersion is not its newest,
+        RefusedError when metadata.uid is another object's, NotFoundError for the status of an absent object. The way
+        to /status does not look at the uid of what exists: only the resourceVersion keeps a status from a namesake.
         """
         ...
 
