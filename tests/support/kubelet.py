@@ -78,7 +78,8 @@ class Kubelet:
 
     api: MemoryApi
     script: Script
-    on_report: Callable[[str, ProgressReport], None] | None = None
+    on_report: Callable[[Object, ProgressReport], None] | None = None
+    """Told of what a pod reports."""
     pods: dict[str, PodMemory] = field(default_factory=dict)
 
     def fork(self, api: MemoryApi) -> Kubelet:
@@ -181,7 +182,7 @@ class Kubelet:
             report = memory.life.reports[memory.reported][1]
             memory = replace(memory, reported=memory.reported + 1)
             if self.on_report is not None:
-                self.on_report(pod["metadata"]["labels"]["anneal.dev/owner-uid"], report)
+                self.on_report(pod, report)
         return memory
 
     def _write_status(

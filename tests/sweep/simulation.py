@@ -20,7 +20,7 @@ from tests.support.world import World
 
 from anneal.api.runs import ProgressReport
 from anneal.handlers import watched
-from anneal.kinds.children import MANAGED_BY, MANAGER
+from anneal.kinds.children import MANAGED_BY, MANAGER, OWNER, OWNER_UID
 from anneal.kinds.contract import Facts, Images, Key, Kind, ReportsEndpoint
 from anneal.kube.errors import UnavailableError
 from anneal.reconcile.queue import Queue
@@ -226,9 +226,13 @@ class Simulation:
             if self.api.clock.time == until:
                 return
 
-    def _report(self, uid: str, report: ProgressReport) -> None:
+    def _report(self, pod: Object, report: ProgressReport) -> None:
+        """What the reports endpoint does with a report."""
+        meta = pod["metadata"]
+        kind, _, name = meta["annotations"][OWNER].partition("/")
         for operator in self.operators:
-            operator.progress.put(uid, report)
+            operator.progress.put(meta["labels"][OWNER_UID], report)
+            operator.queue.add(Key(kind, meta["namespace"], name))
 
     def _take_step(self) -> bool:
         if self.steps_done >= len(self.story.steps) or not self.story.steps[self.steps_done].when(self.world):

@@ -21,6 +21,7 @@ from tests.sweep.telling import (
     when,
 )
 
+from anneal.api.runs import ProgressReport
 from anneal.kinds.children import child_name
 
 JOB, EVALUATION = ("FineTuneJob", "intents-v1"), ("Evaluation", "intents-v1")
@@ -36,6 +37,15 @@ def child_of(owner: tuple[str, str], role: str) -> str:
 
 
 OUT_OF_MEMORY = b.ends("", exit_code=137, reason="OOMKilled")
+#: Its last report is of step 80, but its newest checkpoint is older.
+REPORTING = Life(
+    60.0,
+    message=b.succeeded({"role": "fit"}, checkpointStep=50),
+    reports=tuple(
+        (seconds, ProgressReport(percent=step, step=step, total_steps=100, loss="0.5", checkpoint_step=step // 50 * 50))
+        for seconds, step in ((5.0, 10), (30.0, 50), (48.0, 80))
+    ),
+)
 TAKEN = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -64,6 +74,13 @@ STORIES = (
         (*CLAIMS, b.fine_tune_job(backoffLimit=0)),
         b.scripted(("fit", 0, b.is_preempted(25)), ("fit", 1, b.is_preempted(75))),
         seen=ends(*JOB, Complete=True, usage={"preemptions": 2, "acceleratorSeconds": 0}),
+    ),
+    Story(
+        "training tells how far it is",
+        (*CLAIMS, b.fine_tune_job()),
+        b.scripted(("fit", 0, REPORTING)),
+        seen=ends(*JOB, Complete=True, checkpoint={"step": 50, "time": "2026-01-01T00:00:42Z"}),
+        seen_late=ends(*JOB, Complete=True),
     ),
     Story(
         "training loses its node",
