@@ -44,7 +44,7 @@ class TritonHost:
         return {
             **os.environ,
             "PATH": f"{self.root / 'env/bin'}:{os.environ['PATH']}",
-            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+            "LD_LIBRARY_PATH": str(Path(sys.base_prefix) / "lib"),
             "HF_HUB_OFFLINE": "1",
             **more,
         }
