@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tests.support.memory_api import Event, Write
-from tests.sweep.simulation import Operator, Simulation, Story
+from tests.sweep.simulation import Simulation, Story
 from tests.sweep.states import creations, difference, end_state, orphans, watch_history
 
 from anneal.kinds.contract import Kind
 from anneal.kube.errors import ConflictError, KubeError, RefusedError, UnavailableError
 
+#: Which events arrive.
+Hearing = Callable[[Event], bool]
 
-class Lost:
-    """Events of the watch feed that never arrive: those with these numbers, or all."""
 
-    def __init__(self, *numbers: int, all_of_them: bool = False) -> None:
-        self._numbers = frozenset(numbers)
-        self._all = all_of_them
+def deaf(event: Event) -> bool:
+    """None arrives: only time and the resync wake anybody."""
+    del event
+    return False
+
+
+def half_deaf(seed: int) -> Hearing:
+    """Each arrives or not by chance."""
+    chance = random.Random(seed)
+    return lambda event: chance.random() < 0.5
+
+
+class MissingOne:
+    """All arrive but one."""
+
+    def __init__(self, number: int) -> None:
+        """`number` counts from 1; with 0, none is missed."""
+        self._number = number
         self.heard = 0
 
     def __call__(self, event: Event) -> bool:
         del event
         self.heard += 1
-        return not self._all and self.heard not in self._numbers
+        return self.heard != self._number
 
 
 class Faults:
@@ -116,20 +131,3 @@ def begin(story: Story, kinds: Iterable[Kind]) -> Simulation:
     simulation = Simulation.of(story, kinds)
     watch_history(simulation.api)
     return simulation
-
-
-def retire(simulation: Simulation, operator: Operator, after_passes: int) -> None:
-    """`operator` makes so many more passes and then no more: a leader that has lost its lease."""
-    take = operator.take
-
-    def last_passes() -> list:  # type: ignore[type-arg]
-        nonlocal after_passes
-        if after_passes <= 0:
-            if operator in simulation.operators and len(simulation.operators) > 1:
-                simulation.operators.remove(operator)
-            return []
-        taken = take()
-        after_passes -= len(taken)
-        return taken
-
-    operator.take = last_passes  # type: ignore[method-assign]

@@ -77,12 +77,14 @@ class Operator:
         *,
         leader: str = "leader-0",
         workers: int = 1,
+        passes: int | None = None,
         hears: Callable[[Event], bool] = lambda event: True,
     ) -> None:
-        """`hears` says whether an event arrives."""
+        """`passes` is how many it makes before it is gone, None for ever; `hears` says whether an event arrives."""
         self._api = api
         self._hears = hears
-        self.workers = workers
+        self._workers = workers
+        self._passes_left = passes
         self._kinds = tuple(kinds)
         own, children = watched(self._kinds)
         self._own = frozenset(r.kind for r in own)
@@ -138,8 +140,14 @@ class Operator:
 
     def take(self) -> list[Key]:
         """The keys that its workers take now."""
-        taken = (self.queue.get_nowait() for _ in range(self.workers))
-        return [key for key in taken if key is not None]
+        taken = [key for _ in range(self._workers) if (key := self.queue.get_nowait()) is not None]
+        if self._passes_left is not None:
+            self._passes_left -= len(taken)
+        return taken
+
+    @property
+    def is_gone(self) -> bool:
+        return self._passes_left is not None and self._passes_left <= 0
 
     def memory(self) -> str:
         """All that this life knows and the next will not; not the time of the last resync, which changes nothing."""
@@ -204,6 +212,7 @@ class Simulation:
         """Everything that is to be done now, by as many workers of each operator at once as it has."""
         for _ in range(MAX_ROUNDS_AT_ONCE):
             self.world.settle()
+            self.operators = [o for o in self.operators if not o.is_gone]
             passes = [o.work(key) for o in self.operators for key in o.take()]
             if passes:
                 self.passes += len(passes)

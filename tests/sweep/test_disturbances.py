@@ -7,7 +7,17 @@ from functools import cache
 from itertools import cycle
 
 import pytest
-from tests.sweep.disturbances import Faults, Lost, RefusedOnce, Turns, begin, retire, same_end, same_end_though_late
+from tests.sweep.disturbances import (
+    Faults,
+    MissingOne,
+    RefusedOnce,
+    Turns,
+    begin,
+    deaf,
+    half_deaf,
+    same_end,
+    same_end_though_late,
+)
 from tests.sweep.ledger import Ledger
 from tests.sweep.simulation import Operator, Simulation, Story, run_story
 from tests.sweep.stories import KINDS, STORIES
@@ -50,16 +60,26 @@ def test_the_world_goes_on_while_there_is_no_operator(story: Story, ledger: Ledg
     ledger.count("absences", len(left))
 
 
-@every_story
-def test_events_may_be_lost(story: Story, ledger: Ledger) -> None:
-    counting = Lost()
+@with_chance
+def test_events_may_be_lost(story: Story, seed: int, ledger: Ledger) -> None:
+    for hears in (deaf, half_deaf(seed)):
+        simulation = begin(story, KINDS)
+        asyncio.run(simulation.run(Operator(simulation.api, KINDS, hears=hears)))
+        same_end_though_late(reference(story), simulation)
+        ledger.count("runs with many events lost")
+
+
+@pytest.mark.parametrize("name", ["training runs out of memory once", "a second model follows the first"])
+def test_any_one_event_may_be_lost(name: str, ledger: Ledger) -> None:
+    story = next(s for s in STORIES if s.name == name)
+    counting = MissingOne(0)
     whole = begin(story, KINDS)
     asyncio.run(whole.run(Operator(whole.api, KINDS, hears=counting)))
-    for lost in (Lost(all_of_them=True), *[Lost(n) for n in range(1, counting.heard + 1, 40)]):
+    for number in range(1, counting.heard + 1):
         simulation = begin(story, KINDS)
-        asyncio.run(simulation.run(Operator(simulation.api, KINDS, hears=lost)))
+        asyncio.run(simulation.run(Operator(simulation.api, KINDS, hears=MissingOne(number))))
         same_end_though_late(reference(story), simulation)
-        ledger.count("runs with lost events")
+    ledger.count("runs with one event lost", counting.heard)
 
 
 @with_chance
@@ -93,9 +113,8 @@ def test_two_leaders_may_overlap(story: Story, seed: int, ledger: Ledger) -> Non
     simulation = begin(story, KINDS)
     simulation.api.turn = Turns(seed, simulation)
     is_brief = seed % 3 > 0
-    old, new = (Operator(simulation.api, KINDS, leader=f"leader-{n * is_brief}") for n in (0, 1))
-    if is_brief:
-        retire(simulation, old, after_passes=seed)
+    old = Operator(simulation.api, KINDS, leader="leader-0", passes=seed if is_brief else None)
+    new = Operator(simulation.api, KINDS, leader="leader-1" if is_brief else "leader-0")
     asyncio.run(simulation.run(old, new))
     same_end(reference(story), simulation)
     ledger.count("runs with two leaders")
