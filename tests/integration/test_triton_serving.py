@@ -65,15 +65,10 @@ def write_models(directory: Path) -> Models:
     artifact = write_artifact(directory / "artifact", directory / "base", template="«tuned»" + TEMPLATE)
     model = load(directory / "base", directory / "artifact", directory / "artifact", "cpu")
     texts = [f"question {number}: what about {number * number}?" for number in range(90)]
-    ended: list[tuple[str, str]] = []
-    endless = []
-    for text in texts:
-        prompt = model.render(Question([{"role": "user", "content": text}], MAX_TOKENS))
-        (answer,) = model.answer([prompt], [MAX_TOKENS], lambda: None)
-        if answer.finish_reason == "stop":
-            ended.append((text, answer.text))
-        else:
-            endless.append(text)
+    prompts = [model.render(Question([{"role": "user", "content": text}], MAX_TOKENS)) for text in texts]
+    answers = list(zip(texts, model.answer(prompts, [MAX_TOKENS] * len(prompts), lambda: None), strict=True))
+    ended = [(text, answer.text) for text, answer in answers if answer.finish_reason == "stop"]
+    endless = [text for text, answer in answers if answer.finish_reason == "length"]
     return Models(directory, base, artifact, ended, endless)
 
 
