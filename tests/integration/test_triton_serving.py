@@ -66,9 +66,13 @@ def write_models(directory: Path) -> Models:
     model = load(directory / "base", directory / "artifact", directory / "artifact", "cpu")
     texts = [f"question {number}: what about {number * number}?" for number in range(90)]
     prompts = [model.render(Question([{"role": "user", "content": text}], MAX_TOKENS)) for text in texts]
-    answers = list(zip(texts, model.answer(prompts, [MAX_TOKENS] * len(prompts), lambda: None), strict=True))
-    ended = [(text, answer.text) for text, answer in answers if answer.finish_reason == "stop"]
-    endless = [text for text, answer in answers if answer.finish_reason == "length"]
+    together = model.answer(prompts, [MAX_TOKENS] * len(prompts), lambda: None)
+    alone = [model.answer([prompt], [MAX_TOKENS], lambda: None)[0] for prompt in prompts]
+    # Matrix products of another shape round otherwise; where that decides between two tokens, no answer is the answer.
+    clear = [(text, one) for text, one, other in zip(texts, alone, together, strict=True) if one == other]
+    ended = [(text, answer.text) for text, answer in clear if answer.finish_reason == "stop"]
+    endless = [text for text, answer in clear if answer.finish_reason == "length"]
+    assert len(ended) >= ROWS
     return Models(directory, base, artifact, ended, endless)
 
 

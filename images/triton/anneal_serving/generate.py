@@ -1,4 +1,4 @@
-"""Batched greedy decoding: the same tokens whatever else is in the batch.
+"""Batched greedy decoding: the same tokens whatever else is in the batch, but for near-ties that rounding decides.
 
 Rows are padded on the left so that all of them grow at the same end; padding is masked and positions count from each
 row's first real token. Finished rows leave the batch at once, and only the logits of the last position are computed.
