@@ -119,6 +119,8 @@ class MemoryApi:
     _objects: dict[Id, Stored] = field(default_factory=dict)
     _history: list[dict[Id, Stored]] = field(default_factory=list)
     _version: int = 0
+    _ordered: tuple[int, list[Id]] = (-1, [])
+    """The names of all objects in their order, and the version that it is for."""
 
     # Cluster: what the operator does
 
@@ -215,7 +217,9 @@ class MemoryApi:
 
     def all(self, *kinds: str) -> list[Object]:
         """All objects (of these kinds) as they are now."""
-        return [s.obj for i, s in sorted(self._objects.items()) if not kinds or i.kind in kinds]
+        if self._ordered[0] != self._version:
+            self._ordered = (self._version, sorted(self._objects))
+        return [self._objects[i].obj for i in self._ordered[1] if not kinds or i.kind in kinds]
 
     def catch_up(self) -> None:
         """Reads see everything that is written up to now."""

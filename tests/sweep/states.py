@@ -20,7 +20,9 @@ OURS = ("FineTuneJob", "Evaluation", "ModelDeployment")
 LOSSY = frozenset({"Event"})
 #: Times, and what says who led.
 _PASSING = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|(?<=CA of leader-)\d+")
+#: By identity, with the object itself, so that the identity stays its own: most objects are shared by many states.
 _TEXTS: dict[int, tuple[Object, str]] = {}
+_TIMELESS: dict[int, tuple[Object, Any]] = {}
 
 
 def fingerprint(simulation: Simulation) -> str:
@@ -94,15 +96,16 @@ def _differences(path: str, expected: Any, found: Any) -> list[str]:
 
 
 def _text(obj: Object) -> str:
-    """The object as text, without its version. Kept, since most objects are shared by thousands of states."""
+    """The object as text, without its version."""
     known = _TEXTS.get(id(obj))
-    if known is not None and known[0] is obj:
-        return known[1]
-    metadata = {m: v for m, v in obj["metadata"].items() if m != "resourceVersion"}
-    text = json.dumps({**obj, "metadata": metadata}, sort_keys=True)
-    _TEXTS[id(obj)] = (obj, text)
-    return text
+    if known is None:
+        metadata = {m: v for m, v in obj["metadata"].items() if m != "resourceVersion"}
+        known = _TEXTS[id(obj)] = (obj, json.dumps({**obj, "metadata": metadata}, sort_keys=True))
+    return known[1]
 
 
 def _timeless(obj: Object) -> Any:
-    return json.loads(_PASSING.sub("*", _text(obj)))
+    known = _TIMELESS.get(id(obj))
+    if known is None:
+        known = _TIMELESS[id(obj)] = (obj, json.loads(_PASSING.sub("*", _text(obj))))
+    return known[1]
