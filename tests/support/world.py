@@ -166,7 +166,7 @@ class World:
                 self._start_pod(deployment, name)
         for name in set(pods) - wanted:
             self.api.remove(ident_of(pods[name]))
-        ready = sum(_is_ready(p) for name, p in pods.items() if name in wanted)
+        ready = sum(is_ready(p) for name, p in pods.items() if name in wanted)
         available = str(ready >= len(wanted))
         status = {
             "observedGeneration": meta["generation"],
@@ -205,7 +205,7 @@ def _ended(pod: Object) -> bool:
     return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
-def _is_ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 

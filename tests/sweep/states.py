@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.support.memory_api import Event, Id, MemoryApi, Object
+from tests.support.world import is_ready
 from tests.sweep.simulation import Simulation
 
 from anneal.api.conditions import is_true
-from anneal.kinds.children import OWNER_UID
+from anneal.kinds.children import OWNER_UID, ROLE
+from anneal.kinds.modeldeployment.children import REVISION, TRAFFIC
 
 OURS = ("FineTuneJob", "Evaluation", "ModelDeployment")
 #: Lost without harm: what happened is in status.
@@ -65,6 +67,24 @@ def watch_history(api: MemoryApi) -> None:
         assert seen[0] <= seen[1] <= obj["metadata"]["generation"], f"observedGeneration went from {seen[0]}: {obj}"
 
     api.subscribers.append(check)
+    api.subscribers.append(lambda event: _check_traffic(api, event))
+
+
+def _check_traffic(api: MemoryApi, event: Event) -> None:
+    """Traffic only ever moves to a revision that answers, and pods that it goes to are never taken away."""
+    labels = event.obj["metadata"].get("labels") or {}
+    owners = [o for o in api.all("ModelDeployment") if o["metadata"]["uid"] == labels.get(OWNER_UID)]
+    if event.type == "DELETED" or not owners or owners[0]["spec"]["replicas"] == 0:
+        return
+    namespace = event.obj["metadata"]["namespace"]
+    if labels.get(ROLE) == TRAFFIC:
+        revision = event.obj["spec"]["selector"][REVISION]
+        pods = [p for p in api.all("Pod") if p["metadata"]["labels"].get(REVISION) == revision]
+        assert any(is_ready(p) for p in pods), f"traffic goes to revision {revision}, of which no pod answers"
+    if event.obj["kind"] == "Deployment" and event.obj["spec"]["replicas"] == 0:
+        service = api.peek("Service", owners[0]["metadata"]["name"], namespace)
+        goes_to = service and service["spec"]["selector"][REVISION]
+        assert goes_to != labels[REVISION], f"the pods of revision {goes_to} go, and traffic goes to them"
 
 
 def orphans(api: MemoryApi) -> list[str]:

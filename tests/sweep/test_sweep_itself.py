@@ -8,25 +8,25 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from tests.sweep import serving_stories, training_stories
 from tests.sweep.crashes import search
 from tests.sweep.simulation import NeverRestsError, run_story
-from tests.sweep.training_stories import STORIES
 
-from anneal.kinds import finetunejob
+from anneal.kinds import evaluation, finetunejob, modeldeployment
 from anneal.kinds.children import child_name
 from anneal.kinds.contract import Delete, Kind, Object, Plan, Seen
 
-ROW = finetunejob.KIND_ROW
-STORY = next(s for s in STORIES if s.name == "training runs out of memory once")
+STORY = next(s for s in training_stories.STORIES if s.name == "training runs out of memory once")
+ROLLOVER = next(s for s in serving_stories.STORIES if s.name == "a second model follows the first")
 
 
-def with_plan(change: Callable[[Seen, Plan], Plan]) -> Kind:
-    """FineTuneJob with a mistake in its plan."""
+def with_plan(change: Callable[[Seen, Plan], Plan], row: Kind = finetunejob.KIND_ROW) -> Kind:
+    """A kind with a mistake in its plan."""
 
     def plan(seen: Seen, now: datetime) -> Plan:
-        return change(seen, ROW.plan(seen, now))
+        return change(seen, row.plan(seen, now))
 
-    return replace(ROW, plan=plan)
+    return replace(row, plan=plan)
 
 
 def deletes_before_it_records(seen: Seen, plan: Plan) -> Plan:
@@ -54,6 +54,25 @@ def test_a_plan_that_deletes_before_it_records_is_right_until_it_crashes() -> No
 def test_a_plan_that_takes_back_what_was_final_is_caught() -> None:
     with pytest.raises(AssertionError, match="Complete went back"):
         search(STORY, [with_plan(takes_back_what_was_final)])
+
+
+def switches_too_early(seen: Seen, plan: Plan) -> Plan:
+    """Traffic goes to the revision that is wanted, before its pods answer."""
+    target = plan.status.get("targetRevision")
+
+    def hurried(manifest: Object) -> Object:
+        if manifest["metadata"]["labels"]["anneal.dev/role"] != "traffic":
+            return manifest
+        selector = {**manifest["spec"]["selector"], "anneal.dev/revision": target}
+        return {**manifest, "spec": {**manifest["spec"], "selector": selector}}
+
+    return replace(plan, apply=tuple(hurried(m) for m in plan.apply))
+
+
+def test_traffic_that_moves_too_early_is_caught() -> None:
+    kinds = [finetunejob.KIND_ROW, evaluation.KIND_ROW, with_plan(switches_too_early, modeldeployment.KIND_ROW)]
+    with pytest.raises(AssertionError, match="of which no pod answers"):
+        search(ROLLOVER, kinds)
 
 
 def test_names_that_are_no_function_of_the_object_are_caught() -> None:
