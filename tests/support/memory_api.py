@@ -9,40 +9,25 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
 from tests.support import field_managers
+from tests.support.admission import refuse_immutable, refuse_invalid, with_defaults
 from tests.support.clock import Clock
 
-from anneal.api.crd import crd
 from anneal.api.kinds import BY_NAME
 from anneal.kube.errors import ConflictError, NotFoundError, RefusedError
 
 Object = Mapping[str, Any]
 
-#: Parts of a spec that the API server refuses to change, per kind.
-IMMUTABLE: Mapping[str, tuple[str, ...]] = {
-    "Job": ("template", "selector", "completions", "completionMode", "podFailurePolicy"),
-    "Deployment": ("selector",),
-    "PersistentVolumeClaim": ("accessModes", "storageClassName", "volumeMode"),
-}
 #: Kinds whose status has a door of its own.
 WITH_STATUS = frozenset({"Job", "Deployment", "Pod", "PersistentVolumeClaim", "Service", *BY_NAME})
 #: Kinds whose metadata.generation counts changes of spec.
 WITH_GENERATION = frozenset({"Job", "Deployment", *BY_NAME})
 #: Kinds that stay after their deletion for as long as their containers take to end.
 GRACEFUL = frozenset({"Pod"})
-#: What the API server adds to a spec and Anneal may see.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "Job": {"suspend": False, "parallelism": 1, "completions": 1, "completionMode": "NonIndexed"},
-    "Deployment": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
-    "PersistentVolumeClaim": {"volumeMode": "Filesystem"},
-    "ModelDeployment": {"replicas": 1},
-}
 
 
 class Id(NamedTuple):
@@ -272,8 +257,8 @@ class MemoryApi:
             raise RefusedError(f'{ident.kind} "{ident.name}" is invalid: metadata.uid: field is immutable')
         said = _said(wanted, subresource)
         body, managers = field_managers.apply(live, said, stored.managers, f"{manager}/{subresource or ''}")
-        body = _with_defaults(body)
-        _refuse_immutable(ident, live, body)
+        body = with_defaults(body)
+        refuse_immutable(live, body)
         if body == live:
             self._objects[ident] = Stored(live, managers)
             return live
@@ -299,8 +284,8 @@ class MemoryApi:
         return self._store(ident, body, {f"{manager}/": frozenset(field_managers.fields_of(said))})
 
     def _store(self, ident: Id, body: dict[str, Any], managers: dict[str, field_managers.Fields]) -> Object:
-        body = _with_defaults(body)
-        _refuse_invalid(body)
+        body = with_defaults(body)
+        refuse_invalid(body)
         self._remember()
         old = self._objects.get(ident)
         self._version += 1
@@ -349,54 +334,3 @@ def _said(wanted: Object, subresource: str | None) -> dict[str, Any]:
     return {m: v for m, v in wanted.items() if m not in {"metadata", "apiVersion", "kind", *closed}} | {
         "metadata": metadata
     }
-
-
-def _with_defaults(body: dict[str, Any]) -> dict[str, Any]:
-    """With what the API server adds, at every write, where nobody says anything."""
-    defaults = DEFAULTS.get(body["kind"], {})
-    missing = defaults.keys() - body.get("spec", {}).keys()
-    if not missing:
-        return body
-    return {**body, "spec": {**{m: defaults[m] for m in defaults if m in missing}, **body.get("spec", {})}}
-
-
-def _refuse_immutable(ident: Id, live: Object, body: Object) -> None:
-    for member in IMMUTABLE.get(ident.kind, ()):
-        old, new = live["spec"].get(member), body["spec"].get(member)
-        if old is not None and old != new:
-            raise RefusedError(f'{ident.kind} "{ident.name}" is invalid: spec.{member}: field is immutable')
-
-
-def _refuse_invalid(body: Object) -> None:
-    """Our own kinds pass their schema, in spec and in status, as the CRD demands."""
-    info = BY_NAME.get(body["kind"])
-    if info is None:
-        return
-    if (wrong := next(_undeclared(body, _schema(info.kind)), None)) is not None:
-        raise RefusedError(f'{body["kind"]} "{body["metadata"]["name"]}": {wrong}: field not declared in schema')
-    try:
-        info.model.model_validate(body)
-    except ValidationError as error:
-        raise RefusedError(f'{body["kind"]} "{body["metadata"]["name"]}" is invalid: {error}') from error
-
-
-@cache
-def _schema(kind: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = crd(BY_NAME[kind])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return found
-
-
-def _undeclared(value: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Paths of members that the schema does not have, and of nulls."""
-    if value is None:
-        yield path
-    elif isinstance(value, dict):
-        for name, child in value.items():
-            inner = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
-            if inner is not None:
-                yield from _undeclared(child, inner, f"{path}.{name}")
-            elif "properties" in schema:
-                yield f"{path}.{name}"
-    elif isinstance(value, list):
-        for child in value:
-            yield from _undeclared(child, schema.get("items", {}), path)

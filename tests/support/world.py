@@ -164,7 +164,7 @@ class World:
         for name in sorted(wanted - set(pods)):
             if self.api.peek("Pod", name, meta["namespace"]) is None:
                 self._start_pod(deployment, name)
-        for name in set(pods) - wanted:
+        for name in sorted(set(pods) - wanted):
             self.api.remove(ident_of(pods[name]))
         ready = sum(is_ready(p) for name, p in pods.items() if name in wanted)
         available = str(ready >= len(wanted))

@@ -121,7 +121,7 @@ class Operator:
         kind, labels = event.obj["kind"], event.obj["metadata"].get("labels") or {}
         selected = kind in self._own or (kind in self._children and labels.get(MANAGED_BY) == MANAGER)
         if selected and self._hears(event):
-            for key in self.reconciler.interests.wakes(event.obj):
+            for key in sorted(self.reconciler.interests.wakes(event.obj)):
                 self.queue.add(key)
 
     async def work(self, key: Key) -> Outcome:
