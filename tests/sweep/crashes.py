@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from tests.support.memory_api import Write
 from tests.sweep.simulation import Simulation, Story
-from tests.sweep.states import creations, difference, end_state, fingerprint, orphans, watch_history
+from tests.sweep.states import creations, difference, end_state, fingerprint, orphans, watch_history, watch_traffic
 
 from anneal.kinds.contract import Kind
 
@@ -82,6 +82,7 @@ class Search:
 
         simulation.api.before, simulation.api.after, simulation.on_rest = before, after, on_rest
         watch_history(simulation.api)
+        watch_traffic(simulation.api)
         await simulation.run()
         if not is_known:
             self._check(simulation)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from tests.support.memory_api import Event, Write
 from tests.sweep.simulation import Simulation, Story
-from tests.sweep.states import creations, difference, end_state, orphans, watch_history
+from tests.sweep.states import creations, difference, end_state, orphans, watch_history, watch_traffic
 
 from anneal.kinds.contract import Kind
 from anneal.kube.errors import ConflictError, KubeError, RefusedError, UnavailableError
@@ -127,7 +127,8 @@ def same_end(reference: Simulation, disturbed: Simulation) -> None:
 
 
 def begin(story: Story, kinds: Iterable[Kind]) -> Simulation:
-    """The story before its begin, with its history watched."""
+    """The story before its begin, with its history and its traffic watched."""
     simulation = Simulation.of(story, kinds)
     watch_history(simulation.api)
+    watch_traffic(simulation.api)
     return simulation

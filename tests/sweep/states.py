@@ -67,11 +67,14 @@ def watch_history(api: MemoryApi) -> None:
         assert seen[0] <= seen[1] <= obj["metadata"]["generation"], f"observedGeneration went from {seen[0]}: {obj}"
 
     api.subscribers.append(check)
+
+
+def watch_traffic(api: MemoryApi) -> None:
+    """From now on fail at the first write that sends traffic where nothing answers, or takes away what it goes to."""
     api.subscribers.append(lambda event: _check_traffic(api, event))
 
 
 def _check_traffic(api: MemoryApi, event: Event) -> None:
-    """Traffic only ever moves to a revision that answers, and pods that it goes to are never taken away."""
     labels = event.obj["metadata"].get("labels") or {}
     owners = [o for o in api.all("ModelDeployment") if o["metadata"]["uid"] == labels.get(OWNER_UID)]
     if event.type == "DELETED" or not owners or owners[0]["spec"]["replicas"] == 0:
