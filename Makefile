@@ -17,8 +17,16 @@ $(VENV)/.ready: tests/requirements.txt
 	@$(UV) pip install -q --python $(PY) --require-hashes -r tests/requirements.txt
 	@touch $@
 
-lock:  ## resolve the development requirements anew
-	$(UV) pip compile -q pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate -o tests/requirements.txt
+LOCK := $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+TESTED := -c tests/requirements.txt
+lock:  ## resolve all requirements anew: the images get the versions that the development environment tests
+	$(LOCK) pyproject.toml --extra dev -o tests/requirements.txt
+	$(LOCK) pyproject.toml --extra trainer --extra serving $(TESTED) -o images/base/requirements.txt
+	$(LOCK) pyproject.toml --extra evaluator $(TESTED) -o images/evaluator/requirements.txt
+	$(LOCK) pyproject.toml --extra operator $(TESTED) -o images/operator/requirements.txt
+	$(LOCK) --no-deps images/triton/requirements.in -o images/triton/requirements.txt
+	$(LOCK) --no-deps images/demo/requirements.in -o images/demo/requirements.txt
+	$(LOCK) images/uv.in -o images/uv.txt
 
 fmt: venv  ## format and fix what can be fixed
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
