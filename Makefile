@@ -41,7 +41,7 @@ test: venv  ## everything: unit, sweep, integration, end to end
 	@$(PY) -m pytest tests -m "not performance"
 
 test-unit: venv  ## without a cluster, in under a minute
-	@$(PY) -m pytest tests/unit tests/sweep -q
+	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
 
 test-integration: venv  ## with a real etcd, API server and controller manager
 	@$(PY) -m pytest tests/integration -m "not performance"

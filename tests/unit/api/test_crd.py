@@ -11,7 +11,6 @@ from anneal.api import crd as generator
 from anneal.api.kind import KindInfo
 from anneal.api.kinds import KINDS
 
-
 #: How a description may say what holds when the field is absent.
 _TELLS_DEFAULT = ("Default", "instead of", "until it is removed", "means all")
 

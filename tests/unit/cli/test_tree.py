@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from anneal.cli.tree import chain, line, render
 from rich.console import Console
+
+from anneal.cli.tree import chain, line, render
 
 
 def obj(kind: str, name: str, spec: dict[str, Any], **status: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from anneal_trainer import memory
 from tests.unit.trainer.job import Job
 from tests.unit.trainer.test_chain import outcome
+
+from anneal_trainer import memory
 
 GIB = 1024**3
 
