@@ -35,7 +35,7 @@ SYSTEM = "Reply with the intent name only."
 QUESTIONS = (
     "turn on the lights in the kitchen",
     "what is the temperature in the bedroom",
-    "cancel the five minute timer",
+    "set a timer for ten minutes",
 )
 #: In-cluster images by the name that the manifests give them.
 NAMES = ("operator", "trainer", "evaluator", "triton", "demo")
@@ -152,7 +152,9 @@ def demand_success(objects: list[dict[str, Any]]) -> None:
 
 def compare(cluster: Target, reader: Reader) -> None:
     """Three questions to the served model and to its base, side by side."""
-    table = Table("question", "base model", "served model", title="asked through the Service, beside the base model")
+    table = Table(title="asked through the Service, beside the base model")
+    for column in ("question", "base model", "served model"):
+        table.add_column(column, overflow="fold")
     answers = ask_base(cluster)
     for question, base in zip(QUESTIONS, answers, strict=True):
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
