@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trainer.job import Job
 
@@ -65,6 +65,7 @@ texts = st.sampled_from("abcdefgh")
 examples = st.lists(st.builds(example, texts, texts), min_size=2, max_size=40)
 
 
+@settings(deadline=None)
 @given(examples=examples, held_out=st.integers(0, 20), seed=st.integers(0, 3))
 def test_no_prompt_is_on_both_sides(examples: list[Example], held_out: int, seed: int) -> None:
     split = draw(examples, held_out, seed)
@@ -73,6 +74,7 @@ def test_no_prompt_is_on_both_sides(examples: list[Example], held_out: int, seed
     assert not {examples[i].prompt for i in split.train} & {examples[i].prompt for i in split.held_out}
 
 
+@settings(deadline=None)
 @given(examples=examples, order=st.randoms(use_true_random=False), seed=st.integers(0, 3))
 def test_the_draw_depends_on_what_rows_say_and_not_on_their_order(
     examples: list[Example], order: Any, seed: int

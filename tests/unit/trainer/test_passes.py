@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
     GPT2Config,
@@ -140,6 +140,7 @@ def test_the_head_runs_on_answers_only(base: Path) -> None:
 lengths = st.lists(st.integers(2, 60), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=np.int64))
 
 
+@settings(deadline=None)
 @given(lengths=lengths, epochs=st.integers(1, 3), tokens=st.integers(1, 200), seed=st.integers(0, 9))
 def test_every_epoch_has_every_row_once_and_steps_are_counted_beforehand(
     lengths: Any, epochs: int, tokens: int, seed: int
@@ -156,6 +157,7 @@ def test_every_epoch_has_every_row_once_and_steps_are_counted_beforehand(
     assert resumed == [s.rows.tolist() for s in steps[middle:]]
 
 
+@settings(deadline=None)
 @given(lengths=lengths, limit=st.integers(1, 400))
 def test_passes_hold_every_row_once_within_the_limit_at_the_least_cost(lengths: Any, limit: int) -> None:
     passes = micro_batches(np.arange(len(lengths)), lengths, limit)
