@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -160,3 +161,34 @@ def test_the_layout_forgets_images_and_the_blobs_that_only_they_needed(tmp_path:
 
 def test_a_layout_that_does_not_exist_yet_stores_nothing(tmp_path: Path) -> None:
     assert layout.stored(tmp_path / "oci") == set()
+
+
+def write_layout(folder: Path, reference: str, diff_ids: list[str], layers: list[dict[str, object]]) -> None:
+    """A layout of one image; digests are names, which is all that the code under test compares."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    config = json.dumps({"rootfs": {"diff_ids": diff_ids}})
+    manifest = {"schemaVersion": 2, "config": {"digest": f"sha256:config-{reference[-1]}"}, "layers": layers}
+    (blobs / f"config-{reference[-1]}").write_text(config)
+    (blobs / f"manifest-{reference[-1]}").write_text(json.dumps(manifest))
+    entry = {
+        "digest": f"sha256:manifest-{reference[-1]}",
+        "annotations": {"org.opencontainers.image.ref.name": reference},
+    }
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+
+
+def test_a_layer_that_the_layout_has_is_taken_from_there(tmp_path: Path) -> None:
+    stored, exported = tmp_path / "oci", tmp_path / "exported"
+    torch = {"mediaType": "tar+zstd", "digest": "sha256:compressed", "size": 7}
+    write_layout(stored, "localhost/anneal/x:a", ["sha256:torch"], [torch])
+    write_layout(exported, "image:b", ["sha256:torch"], [{"mediaType": "tar", "digest": "sha256:torch", "size": 0}])
+
+    layout.add(stored, "localhost/anneal/x:b", exported)
+
+    assert layout.stored(stored) == {"localhost/anneal/x:a", "localhost/anneal/x:b"}
+    added = json.loads((stored / "index.json").read_text())["manifests"][-1]
+    text = (stored / "blobs" / "sha256" / added["digest"].removeprefix("sha256:")).read_bytes()
+    assert json.loads(text)["layers"] == [torch]
+    assert added["size"] == len(text)
+    assert added["digest"] == f"sha256:{hashlib.sha256(text).hexdigest()}"
