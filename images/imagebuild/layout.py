@@ -81,7 +81,8 @@ def _compress(layout: Path, layer: Path) -> Descriptor:
 
 def _index(layout: Path) -> dict[str, Any]:
     file = layout / "index.json"
-    return json.loads(file.read_text()) if file.exists() else {"manifests": []}
+    index: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"manifests": []}
+    return index
 
 
 def _write_index(layout: Path, manifests: list[Descriptor]) -> None:
@@ -95,7 +96,8 @@ def _name(entry: Descriptor) -> str:
 
 
 def _read(layout: Path, descriptor: Descriptor) -> dict[str, Any]:
-    return json.loads(_blob(layout, descriptor).read_text())
+    document: dict[str, Any] = json.loads(_blob(layout, descriptor).read_text())
+    return document
 
 
 def _blob(layout: Path, descriptor: Descriptor) -> Path:
