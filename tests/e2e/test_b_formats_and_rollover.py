@@ -70,8 +70,8 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
     served: list[str] = []
     for name in FORMATS:
         anneal.apply(
-            labelled(job(f"animals-{name}", f"pvc://hub/animals/{name}.jsonl")),
-            evaluation(f"animals-{name}", f"animals-{name}"),
+            labelled(job(f"animals-{name}", f"pvc://hub/animals/{name}.jsonl", training={"maxSteps": 25})),
+            evaluation(f"animals-{name}", f"animals-{name}", baselines=None),
         )
         trained = anneal.wait(
             "FineTuneJob", f"animals-{name}", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300
@@ -109,7 +109,7 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
 def start_load(anneal: Anneal) -> None:
     """Constant requests through the Service from now on, by a pod."""
     url = anneal.get("ModelDeployment", "animals")["status"]["url"]
-    script = LOAD.format(url=url, seconds=240)
+    script = LOAD.format(url=url, seconds=270)
     anneal.apply(helper_job("load", anneal.target.images["evaluator"], "hub", ["python", "-c", script], None))
 
 
