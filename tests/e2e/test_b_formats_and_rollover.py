@@ -57,6 +57,7 @@ def following() -> Object:
     obj = deployment("animals", "unused", "unused", resources={"cpu": "100m", "memory": "3Gi"})
     obj["spec"]["model"] = {"selector": {"matchLabels": {"app": "animals"}}}
     obj["spec"].pop("gate")
+    obj["spec"]["revisionHistoryLimit"] = 1
     return obj
 
 
@@ -103,6 +104,7 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
     print(f"  {result['sent']} requests during two roll-overs, {len(result['failed'])} failed")
     assert result["failed"] == []
     assert result["sent"] > 100
+    only_one_old_revision_is_kept(anneal, served[-1])
     roll_back(anneal, served)
 
 
@@ -117,6 +119,15 @@ def end_of_load(anneal: Anneal) -> Object:
     anneal.kubectl("wait", "--for=condition=Complete", "job/load", "--timeout=360s")
     result: Object = json.loads(anneal.kubectl("logs", "job/load").strip().splitlines()[-1])
     return result
+
+
+def only_one_old_revision_is_kept(anneal: Anneal, newest: str) -> None:
+    """spec.revisionHistoryLimit: what is older is gone, Deployment, Service and ConfigMap."""
+    status = anneal.get("ModelDeployment", "animals")["status"]
+    assert status["revisions"][0]["digest"] == newest
+    assert len(status["revisions"]) == 2
+    uid = anneal.get("ModelDeployment", "animals")["metadata"]["uid"]
+    assert len(anneal.list("deployments", "-l", f"anneal.dev/owner-uid={uid}")) == 2
 
 
 def roll_back(anneal: Anneal, served: list[str]) -> None:

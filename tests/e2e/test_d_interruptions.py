@@ -99,7 +99,7 @@ def children(anneal: Anneal, obj: Object) -> list[str]:
 
 
 def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: Anneal) -> None:
-    anneal.apply(job("edited", SOURCE))
+    anneal.apply(job("edited", SOURCE, ttlSecondsAfterFinished=3))
     anneal.wait("FineTuneJob", "edited", lambda o: "startTime" in o.get("status", {}), 60)
     edit = ("patch", "ftj", "edited", "--type=merge", "-p", '{"spec":{"training":{"learningRate":"1e-2"}}}')
     done = anneal.kubernetes.try_kubectl("-n", anneal.namespace, *edit)
@@ -107,3 +107,8 @@ def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: A
     assert "spec.training cannot be changed once the object has started" in done.stderr
     ended = anneal.wait("FineTuneJob", "edited", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300)
     assert is_true(ended, "Complete")
+    deadline = time.monotonic() + 60
+    while left := children(anneal, ended):
+        assert time.monotonic() < deadline, f"still there long after spec.ttlSecondsAfterFinished: {left}"
+        time.sleep(1)
+    assert is_true(anneal.get("FineTuneJob", "edited"), "Complete")
