@@ -38,9 +38,10 @@ generate: venv  ## crds/ and the chart's copy, from the API models
 	@$(PY) -m anneal.api.crd
 
 test: venv  ## everything: unit, sweep, integration, end to end
-	@$(PY) -m pytest tests -m "not performance"
+	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
+	@$(PY) -m pytest tests/cluster tests/integration tests/e2e -m "not performance" -v -s
 
-test-unit: venv  ## without a cluster, in under a minute
+test-unit: venv  ## unit tests and the crash sweep, without a cluster
 	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
 
 test-integration: venv  ## with a real etcd, API server and controller manager
