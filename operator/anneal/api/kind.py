@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from anneal.api import API_VERSION
 from anneal.api.model import ApiModel
@@ -44,8 +43,3 @@ class KindInfo:
     scale: Scale | None = None
     api_version: str = API_VERSION
     categories: tuple[str, ...] = ("anneal",)
-
-
-def identity(obj: dict[str, Any]) -> tuple[str, str]:
-    """(namespace, name) of a raw object."""
-    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
