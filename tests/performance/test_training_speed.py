@@ -19,16 +19,17 @@ import torch
 from tests.support.tiny_model import write_tokenizer
 from transformers import DataCollatorForSeq2Seq, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from anneal.api.finetunejob import Lora, Training
-from anneal_trainer import loop
-from anneal_trainer.batches import StepPlan
-from anneal_trainer.lora import adapt
-from anneal_trainer.loss import AnswerLoss
-from anneal_trainer.passes import Passes, sharing
+from anneal.api.methods import Lora
+from anneal.api.training import Training
+from anneal_trainer.fit import loop
+from anneal_trainer.fit.batches import StepPlan
+from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.loss import AnswerLoss
+from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
+from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
-from anneal_trainer.state import TrainingState
-from anneal_trainer.template import Rendered
 
 pytestmark = pytest.mark.performance
 

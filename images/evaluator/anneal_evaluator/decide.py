@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal.api.evaluation import Gate, Outcome
+from anneal.api.gates import Gate, Outcome
 from anneal.api.runs import EvaluateRun
 from anneal.api.verdicts import baseline_of, decide, verdict
 from anneal_evaluator import statistics

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from anneal.api.artifacts import digest_of_file
-from anneal.api.evaluation import CANDIDATE
 from anneal.api.runs import EvaluateData, EvaluateRun
+from anneal.api.subjects import CANDIDATE
 from anneal.api.verdicts import gate_name, required, sentence
 from anneal_evaluator.answers import write_atomically
 from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal.api.evaluation import Metric
+from anneal.api.metrics import Metric
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.answers import StoredAnswer, write_atomically
 from anneal_evaluator.errors import METRIC_UNUSABLE, mistake

@@ -66,15 +66,15 @@ def _role_of(text: bytes) -> Role:
 def _do(text: bytes, preemption: Preemption) -> RunResult:
     job = parse_run(text)
     if isinstance(job, PrepareRun):
-        from anneal_trainer.prepare import prepare
+        from anneal_trainer.prepare.run import prepare
 
         return prepare(job, preemption)
     if isinstance(job, FitRun):
-        from anneal_trainer.fit import fit
+        from anneal_trainer.fit.run import fit
 
         return fit(job, preemption)
     if isinstance(job, PublishRun):
-        from anneal_trainer.publish import publish
+        from anneal_trainer.publish.run import publish
 
         return publish(job)
     raise UserMistake("InvalidRun", f"the trainer has no role '{job.role}': use prepare, fit or publish")

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save
 from anneal.api.artifacts import digest_of_file
 from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.template import Rendered
+from anneal_trainer.prepare.template import Rendered
 
 
 @dataclass(frozen=True)

@@ -5,169 +5,26 @@ Where the numbers come from is told in `verdicts` (the decision) and in the eval
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from anneal.api.conditions import Conditions
+from anneal.api.gates import Comparison, Gate, GateResult, Outcome, Statistics
 from anneal.api.kind import Column, KindInfo
+from anneal.api.metrics import Metric, MetricResult
 from anneal.api.model import (
     ApiModel,
     Decimal,
     Digest,
-    EntryName,
     Sentence,
     Timestamp,
     cel,
     immutable_after_start,
 )
-from anneal.api.references import LocalReference, PvcUri
+from anneal.api.references import PvcUri
+from anneal.api.subjects import CANDIDATE, Baseline, Candidate, Generation, ModelResult, Serving, TritonServing
 from anneal.api.workloads import Resources, Scheduling
-
-METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField")
-TESTS = ("absolute", "superiority", "nonInferiority")
-RUNTIMES = ("triton",)
-
-Outcome = Literal["Passed", "Failed", "Inconclusive"]
-#: The name that results use for the model under judgement.
-CANDIDATE = "candidate"
-
-
-class Candidate(ApiModel):
-    """The model under judgement."""
-
-    fine_tune_job_ref: LocalReference = Field(description="FineTuneJob whose artifact is judged.")
-
-
-class FromCandidate(ApiModel):
-    """The base model that the candidate was tuned from."""
-
-
-class Baseline(ApiModel):
-    """A model that answers the same rows, to compare with."""
-
-    ONE_OF = ("fromCandidate",)
-
-    name: EntryName = Field(description="Name that gates use for it; not 'candidate'.")
-    from_candidate: FromCandidate | None = Field(
-        default=None, description="Take the base model that the candidate was tuned from."
-    )
-
-
-class ExactMatch(ApiModel):
-    """1 where the answer, stripped of surrounding white space, equals the reference."""
-
-
-class NormalizedMatch(ApiModel):
-    """1 where answer and reference are equal after NFKC, case folding, and dropping punctuation and articles."""
-
-
-class TokenF1(ApiModel):
-    """Harmonic mean of word precision and recall of the normalised answer (as in SQuAD, Rajpurkar et al. 2016)."""
-
-
-class Regex(ApiModel):
-    """1 where what the pattern finds in the answer equals what it finds in the reference."""
-
-    pattern: str = Field(
-        min_length=1,
-        max_length=512,
-        description="Regular expression with at most one group; its last match counts, in answer and reference.",
-    )
-
-
-class JsonField(ApiModel):
-    """1 where a field of the JSON object in the answer equals that of the reference."""
-
-    path: str = Field(
-        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
-        max_length=256,
-        description="Field names joined by dots, such as order.status.",
-    )
-
-
-class Metric(ApiModel):
-    """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
-
-    ONE_OF = METRICS
-
-    name: EntryName = Field(description="Name that gates use for it.")
-    exact_match: ExactMatch | None = Field(default=None, description=ExactMatch.__doc__)
-    normalized_match: NormalizedMatch | None = Field(default=None, description=NormalizedMatch.__doc__)
-    f1: TokenF1 | None = Field(default=None, description=TokenF1.__doc__)
-    regex: Regex | None = Field(default=None, description=Regex.__doc__)
-    json_field: JsonField | None = Field(default=None, description=JsonField.__doc__)
-
-
-class Absolute(ApiModel):
-    """The metric itself must be high enough: decided on its confidence bounds, never on the point."""
-
-    min_lower_bound: Decimal = Field(description="The lower confidence bound must be at least this, 0 to 1.")
-
-
-class Superiority(ApiModel):
-    """The candidate must beat a baseline on the same rows."""
-
-    over: EntryName = Field(description="Name of the baseline.")
-    min_effect: Decimal = Field(
-        default="0",
-        description="The lower bound of the paired difference must be above this, 0 to 1. Default: 0.",
-    )
-
-
-class NonInferiority(ApiModel):
-    """The candidate must not be worse than a baseline by more than a margin."""
-
-    to: EntryName = Field(description="Name of the baseline.")
-    margin: Decimal = Field(description="Largest loss that is acceptable, 0 to 1.")
-
-
-class Gate(ApiModel):
-    """One demand on one metric. Exactly one test is set; all gates must pass."""
-
-    ONE_OF = TESTS
-
-    metric: EntryName = Field(description="Name of a metric of this object.")
-    absolute: Absolute | None = Field(default=None, description=Absolute.__doc__)
-    superiority: Superiority | None = Field(default=None, description=Superiority.__doc__)
-    non_inferiority: NonInferiority | None = Field(default=None, description=NonInferiority.__doc__)
-
-
-class TritonServing(ApiModel):
-    """Serve with NVIDIA Triton Inference Server."""
-
-
-class Serving(ApiModel):
-    """The runtime that answers: what is judged is what will be served."""
-
-    ONE_OF = RUNTIMES
-
-    triton: TritonServing | None = Field(default=None, description=TritonServing.__doc__)
-
-
-class Generation(ApiModel):
-    """How answers are generated, for every model alike. Decoding is greedy, so that runs repeat."""
-
-    max_tokens: int = Field(
-        default=256,
-        ge=1,
-        le=32_768,
-        description="Longest answer, in tokens; an answer cut off here is an error, not a wrong answer. Default: 256.",
-    )
-    concurrency: int = Field(default=8, ge=1, le=256, description="Requests under way at once. Default: 8.")
-    timeout_seconds: int = Field(
-        default=120, ge=1, le=3600, description="Longest wait for one answer, in seconds. Default: 120."
-    )
-
-
-class Statistics(ApiModel):
-    """How sure to be."""
-
-    confidence: Literal["0.90", "0.95", "0.99"] = Field(
-        default="0.95", description="Confidence of every interval, two-sided. Default: 0.95."
-    )
-    resamples: int = Field(default=10_000, ge=1000, le=100_000, description="Bootstrap resamples. Default: 10000.")
-    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the resampling. Default: 0.")
 
 
 class Policy(ApiModel):
@@ -224,55 +81,6 @@ class EvaluationSpec(ApiModel):
         le=31_536_000,
         description="Children are deleted this long after the end, in seconds. Default: they stay with the object.",
     )
-
-
-class ModelResult(ApiModel):
-    """One model's answers, counted."""
-
-    name: str = Field(max_length=40, description="'candidate' or the name of the baseline.")
-    digest: Digest = Field(description="Digest of what answered.")
-    n: int = Field(ge=0, description="Rows asked.")
-    errors: int = Field(default=0, ge=0, description="Rows without an answer.")
-    truncated: int = Field(default=0, ge=0, description="Answers cut off at maxTokens; they count as errors too.")
-
-
-class MetricResult(ApiModel):
-    """One metric of one model, with its bounds."""
-
-    metric: str = Field(max_length=40, description="Name of the metric.")
-    model: str = Field(max_length=40, description="Name of the model.")
-    n: int = Field(ge=0, description="Rows scored.")
-    value: str = Field(max_length=16, description="Mean score, 0 to 1.")
-    lower: str = Field(max_length=16, description="Lower confidence bound.")
-    upper: str = Field(max_length=16, description="Upper confidence bound.")
-
-
-class Comparison(ApiModel):
-    """Candidate against one baseline on one metric, paired by row."""
-
-    metric: str = Field(max_length=40, description="Name of the metric.")
-    baseline: str = Field(max_length=40, description="Name of the baseline.")
-    n: int = Field(ge=0, description="Rows that both answered.")
-    delta: str = Field(max_length=16, description="Mean paired difference, candidate minus baseline.")
-    lower: str = Field(max_length=16, description="Lower confidence bound of the difference.")
-    upper: str = Field(max_length=16, description="Upper confidence bound of the difference.")
-    p: str | None = Field(default=None, max_length=16, description="McNemar mid-p; only for 0/1 metrics.")
-    mde: str = Field(max_length=16, description="Smallest true difference that this many rows detect with power 0.8.")
-    n_needed: int | None = Field(
-        default=None, ge=0, description="Rows that would settle the inconclusive gate, with power 0.8."
-    )
-
-
-class GateResult(ApiModel):
-    """One gate's outcome."""
-
-    gate: str = Field(max_length=160, description="The gate in words, such as 'accuracy superiority over base'.")
-    outcome: Outcome = Field(description="Passed, Failed or Inconclusive.")
-    observed: str = Field(max_length=16, description="Point estimate.")
-    lower: str = Field(max_length=16, description="Lower confidence bound.")
-    upper: str = Field(max_length=16, description="Upper confidence bound.")
-    required: str = Field(max_length=40, description="What the gate demands.")
-    message: Sentence = Field(description="The outcome in one sentence.")
 
 
 class EvaluationStatus(ApiModel):

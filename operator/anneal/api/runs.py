@@ -12,19 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from anneal.api.evaluation import Baseline, Gate, Generation, Metric, Outcome, Policy, Statistics
-from anneal.api.finetunejob import (
-    BaseModelStatus,
-    DataFormat,
-    DatasetCounts,
-    DatasetExpectations,
-    DatasetSplit,
-    DatasetStatus,
-    Lora,
-    Training,
-    TrainingStatus,
-)
+from anneal.api.dataset import DataFormat, DatasetCounts, DatasetExpectations, DatasetSplit, DatasetStatus
+from anneal.api.evaluation import Policy
+from anneal.api.finetunejob import BaseModelStatus
+from anneal.api.gates import Gate, Outcome, Statistics
+from anneal.api.methods import Lora
+from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Digest
+from anneal.api.subjects import Baseline, Generation
+from anneal.api.training import Training, TrainingStatus
 
 #: Where things are in a pod. The children builders mount them there, the programs read them there.
 RUN_DIR = "/etc/anneal"

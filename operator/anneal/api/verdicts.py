@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anneal.api.evaluation import Gate, Outcome
+from anneal.api.gates import Gate, Outcome
 
 
 def gate_name(gate: Gate) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anneal.api.evaluation import Gate, Outcome
+from anneal.api.gates import Gate, Outcome
 from anneal.api.verdicts import decide, sentence, verdict
 
 

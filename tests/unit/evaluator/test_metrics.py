@@ -7,7 +7,7 @@ import time
 import pytest
 from pydantic.alias_generators import to_camel
 
-from anneal.api.evaluation import METRICS, Metric
+from anneal.api.metrics import METRICS, Metric
 from anneal.api.model import ApiModel
 from anneal_evaluator.metrics import REGISTRY, regex, scorer_of
 from anneal_evaluator.metrics.scorer import Scorer

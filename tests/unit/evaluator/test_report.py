@@ -11,7 +11,8 @@ import numpy as np
 from tests.unit.evaluator.builders import answered, evaluate_run
 
 from anneal.api.artifacts import digest_of_file, digest_of_json
-from anneal.api.evaluation import Comparison, GateResult, MetricResult
+from anneal.api.gates import Comparison, GateResult
+from anneal.api.metrics import MetricResult
 from anneal.api.runs import MAX_RESULT_BYTES, EvaluateRun, RunResult, encode_result, parse_result
 from anneal_evaluator.decide import Judgement, judge
 from anneal_evaluator.held_out import HeldOutRow

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anneal.api.finetunejob import CheckpointPolicy, DatasetExpectations, DatasetSplit, Lora, Training
+from anneal.api.dataset import DatasetExpectations, DatasetSplit
+from anneal.api.methods import Lora
 from anneal.api.runs import (
     FitRun,
     MountedPath,
@@ -21,6 +22,7 @@ from anneal.api.runs import (
     RunResult,
     SourceInput,
 )
+from anneal.api.training import CheckpointPolicy, Training
 from anneal_trainer.__main__ import run as run_document
 from anneal_trainer.preemption import Preemption
 

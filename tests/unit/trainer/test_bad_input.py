@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.trainer.job import FAST, Job, prompt_rows
 
-from anneal.api.finetunejob import DatasetExpectations, DatasetSplit, Lora
+from anneal.api.dataset import DatasetExpectations, DatasetSplit
+from anneal.api.methods import Lora
 from anneal.api.runs import EXIT_USER_MISTAKE, RunResult, parse_result
 from anneal_trainer.__main__ import main, run
 from anneal_trainer.preemption import Preemption

@@ -20,8 +20,9 @@ from tests.unit.trainer.job import FAST, Job, environment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from anneal.api.artifacts import HELD_OUT_FILE, digest_of_file, verify_artifact
-from anneal.api.finetunejob import CheckpointPolicy, Lora
+from anneal.api.methods import Lora
 from anneal.api.runs import EXIT_PREEMPTED, parse_result
+from anneal.api.training import CheckpointPolicy
 from anneal_trainer.preemption import Preemption
 
 

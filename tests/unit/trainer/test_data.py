@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trainer.job import Job
 
-from anneal.api.finetunejob import DatasetSplit
-from anneal_trainer.formats import Message, to_messages
-from anneal_trainer.split import Example, draw, key_of
+from anneal.api.dataset import DatasetSplit
+from anneal_trainer.prepare.formats import Message, to_messages
+from anneal_trainer.prepare.split import Example, draw, key_of
 
 ASKED = [Message("user", "light on"), Message("assistant", "On")]
 SYSTEM = Message("system", "Answer with a word.")

@@ -10,11 +10,11 @@ from tests.unit.trainer.killed import at_every_change
 from tests.unit.trainer.test_chain import outcome
 
 from anneal.api.artifacts import verify_artifact
-from anneal_trainer.checkpoint import CheckpointStore
+from anneal_trainer.fit.checkpoint import CheckpointStore
+from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.prepare import prepare
-from anneal_trainer.publish import publish
-from anneal_trainer.state import LossPoint, TrainingState
+from anneal_trainer.prepare.run import prepare
+from anneal_trainer.publish.run import publish
 
 
 def state_at(step: int) -> TrainingState:

@@ -9,7 +9,7 @@ import torch
 from tests.unit.trainer.job import Job
 from tests.unit.trainer.test_chain import outcome
 
-from anneal_trainer import memory
+from anneal_trainer.fit import memory
 
 GIB = 1024**3
 

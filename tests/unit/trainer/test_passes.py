@@ -20,14 +20,15 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from anneal.api.finetunejob import Lora, Training
-from anneal_trainer.batches import PASS_COST_TOKENS, StepPlan, collate, micro_batches
-from anneal_trainer.lora import adapt
-from anneal_trainer.loss import AnswerLoss
-from anneal_trainer.passes import Passes, sharing
-from anneal_trainer.prefix import common_length
+from anneal.api.methods import Lora
+from anneal.api.training import Training
+from anneal_trainer.fit.batches import PASS_COST_TOKENS, StepPlan, collate, micro_batches
+from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.loss import AnswerLoss
+from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.prefix import common_length
+from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
-from anneal_trainer.template import Rendered
 
 CPU = torch.device("cpu")
 SHAPE = {

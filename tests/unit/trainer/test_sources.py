@@ -12,7 +12,7 @@ from tests.unit.trainer.https_server import HttpsServer, body, https_server, sta
 
 from anneal.api.runs import SourceInput
 from anneal_trainer.errors import TrainerError, Unavailable, UserMistake
-from anneal_trainer.sources import Leash, fetch, is_node_address, opened
+from anneal_trainer.prepare.sources import Leash, fetch, is_node_address, opened
 
 ROWS = b'{"prompt": "a", "completion": "b"}\n' * 1000
 

@@ -9,8 +9,8 @@ from tests.support.tiny_model import END, TEMPLATE
 from transformers import PreTrainedTokenizerFast
 
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.formats import Message, RowError
-from anneal_trainer.template import DEFAULT_TEMPLATE, ChatTemplate, load_tokenizer
+from anneal_trainer.prepare.formats import Message, RowError
+from anneal_trainer.prepare.template import DEFAULT_TEMPLATE, ChatTemplate, load_tokenizer
 
 CHAT = [
     Message("system", "Be brief."),

@@ -1,6 +1,6 @@
 """How an answer is scored against its reference. To add a metric: one module with `scorer`, one line in REGISTRY.
 
-The key is the member of `anneal.api.evaluation.Metric`; a test holds the two together.
+The key is the member of `anneal.api.metrics.Metric`; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from anneal.api.evaluation import Metric
+from anneal.api.metrics import Metric
 from anneal_evaluator.metrics import exact_match, json_field, normalized_match, regex, token_f1
 from anneal_evaluator.metrics.scorer import Scorer
 

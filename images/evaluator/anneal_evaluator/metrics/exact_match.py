@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anneal.api.evaluation import ExactMatch
+from anneal.api.metrics import ExactMatch
 from anneal_evaluator.metrics.scorer import Scorer
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from anneal.api.evaluation import JsonField
+from anneal.api.metrics import JsonField
 from anneal_evaluator.metrics.scorer import Scorer
 
 _DECODER = json.JSONDecoder()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from anneal.api.evaluation import NormalizedMatch
+from anneal.api.metrics import NormalizedMatch
 from anneal_evaluator.metrics.scorer import Scorer
 
 ARTICLES = frozenset({"a", "an", "the"})

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from anneal.api.evaluation import Regex
+from anneal.api.metrics import Regex
 from anneal_evaluator.metrics.scorer import Scorer
 
 #: Longest search in one text, in seconds. A sane pattern takes microseconds.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from anneal.api.evaluation import TokenF1
+from anneal.api.metrics import TokenF1
 from anneal_evaluator.metrics.normalized_match import words
 from anneal_evaluator.metrics.scorer import Scorer
 

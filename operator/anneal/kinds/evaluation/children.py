@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from anneal.api.evaluation import CANDIDATE, EvaluationSpec
+from anneal.api.evaluation import EvaluationSpec
 from anneal.api.model import ApiModel, Digest
 from anneal.api.references import PvcLocation, PvcUri
 from anneal.api.runs import RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
+from anneal.api.subjects import CANDIDATE
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
 from anneal.kinds.children import (

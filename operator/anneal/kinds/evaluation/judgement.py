@@ -6,18 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anneal.api.evaluation import (
-    CANDIDATE,
-    Comparison,
-    EvaluationSpec,
-    EvaluationStatus,
-    Gate,
-    GateResult,
-    MetricResult,
-    ModelResult,
-    Outcome,
-)
+from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
+from anneal.api.gates import Comparison, Gate, GateResult, Outcome
+from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData
+from anneal.api.subjects import CANDIDATE, ModelResult
 from anneal.api.verdicts import baseline_of, gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.children import Subject
 

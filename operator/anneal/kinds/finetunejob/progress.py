@@ -5,7 +5,8 @@ Progress is lossy: a new leader has no report, so what is known stays until a ne
 
 from __future__ import annotations
 
-from anneal.api.finetunejob import CheckpointStatus, FineTuneJobStatus, Progress, Usage
+from anneal.api.finetunejob import FineTuneJobStatus, Usage
+from anneal.api.training import CheckpointStatus, Progress
 from anneal.kinds import pods
 from anneal.kinds.contract import Object
 from anneal.kinds.finetunejob.context import Context

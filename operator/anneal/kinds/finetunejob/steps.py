@@ -9,16 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from anneal.api.finetunejob import (
-    Artifact,
-    FineTuneJobSpec,
-    FineTuneJobStatus,
-    Progress,
-    Usage,
-)
+from anneal.api.finetunejob import Artifact, FineTuneJobSpec, FineTuneJobStatus, Usage
 from anneal.api.model import ApiModel
 from anneal.api.references import PvcLocation, parse
 from anneal.api.runs import FitRun, PrepareRun, PublishRun, Reporting, Run, RunResult, SourceInput
+from anneal.api.training import Progress
 from anneal.api.workloads import Resources
 from anneal.kinds.children import identity
 from anneal.kinds.conditions import Mark, no, yes

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from anneal_trainer.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OPTIMIZER, Checkpoint
+from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OPTIMIZER, Checkpoint
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

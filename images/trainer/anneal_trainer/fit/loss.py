@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from anneal_trainer.batches import Batch
+from anneal_trainer.fit.batches import Batch
 
 
 class AnswerLoss:

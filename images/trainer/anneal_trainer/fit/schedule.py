@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from anneal.api.finetunejob import Training
+from anneal.api.training import Training
 
 
 def learning_rate(training: Training, step: int, total_steps: int) -> float:

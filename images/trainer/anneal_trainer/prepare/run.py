@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anneal.api.artifacts import digest_of_bytes, digest_of_file
-from anneal.api.finetunejob import BaseModelStatus, DatasetCounts, DatasetStatus
+from anneal.api.dataset import DatasetCounts, DatasetStatus
+from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.runs import PrepareData, PrepareRun, RunResult, SourceInput
-from anneal_trainer import files, jsonl, model, rows, sources, validate
+from anneal_trainer import files, model, rows
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.formats import RowError, to_messages
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.split import Example, Split, draw, identifiers, key_of
-from anneal_trainer.template import ChatTemplate, Rendered, load_tokenizer
+from anneal_trainer.prepare import jsonl, sources, validate
+from anneal_trainer.prepare.formats import RowError, to_messages
+from anneal_trainer.prepare.split import Example, Split, draw, identifiers, key_of
+from anneal_trainer.prepare.template import ChatTemplate, Rendered, load_tokenizer
 from anneal_trainer.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 from anneal.api.artifacts import Manifest
 from anneal.api.runs import PublishRun
-from anneal_trainer.state import LossPoint, TrainingState
+from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.workspace import Workspace
 
 _CURVE_ROWS = 10

@@ -16,19 +16,20 @@ import torch
 
 from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
-from anneal_trainer import model, rows, tensors
-from anneal_trainer.batches import StepPlan
-from anneal_trainer.checkpoint import CheckpointStore, fingerprint
+from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, UserMistake
-from anneal_trainer.loop import StopRequested, Trainer, train
-from anneal_trainer.lora import adapt
-from anneal_trainer.loss import AnswerLoss
-from anneal_trainer.memory import pass_limit
-from anneal_trainer.passes import Passes, sharing
+from anneal_trainer.fit import tensors
+from anneal_trainer.fit.batches import StepPlan
+from anneal_trainer.fit.checkpoint import CheckpointStore, fingerprint
+from anneal_trainer.fit.loop import StopRequested, Trainer, train
+from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.loss import AnswerLoss
+from anneal_trainer.fit.memory import pass_limit
+from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.progress import Reporter
 from anneal_trainer.rows import TrainingRows
-from anneal_trainer.state import TrainingState
 from anneal_trainer.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)

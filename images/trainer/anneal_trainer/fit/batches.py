@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anneal.api.finetunejob import Training
+from anneal.api.training import Training
 from anneal_trainer.rows import TrainingRows
 
 #: What one more pass through the model costs beside its tokens, in tokens; measured on CPU with 135 M parameters.

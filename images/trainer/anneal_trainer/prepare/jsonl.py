@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.formats import RowError
+from anneal_trainer.prepare.formats import RowError
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _NOT_LINES = {

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from anneal_trainer.formats import Message
+from anneal_trainer.prepare.formats import Message
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from anneal.api.finetunejob import Training
-from anneal_trainer.batches import Step, StepPlan
+from anneal.api.training import Training
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.passes import Passes
+from anneal_trainer.fit.batches import Step, StepPlan
+from anneal_trainer.fit.passes import Passes
+from anneal_trainer.fit.schedule import learning_rate
+from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.schedule import learning_rate
-from anneal_trainer.state import LossPoint, TrainingState
 
 _LOG = logging.getLogger(__name__)
 _LOG_SECONDS = 5.0

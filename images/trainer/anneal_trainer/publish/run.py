@@ -20,9 +20,10 @@ from anneal.api.artifacts import (
     verify_artifact,
 )
 from anneal.api.runs import PublishData, PublishRun, RunResult
-from anneal_trainer import card, files
-from anneal_trainer.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, complete
+from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
+from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, complete
+from anneal_trainer.publish import card
 from anneal_trainer.workspace import Workspace
 
 CARD_FILE = "README.md"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anneal.api.finetunejob import DataFormat
+from anneal.api.dataset import DataFormat
 
 Row = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from anneal_trainer.batches import Batch, Indices, collate, micro_batches
-from anneal_trainer.loss import AnswerLoss
-from anneal_trainer.prefix import PrefixStates, agree, keeps_all_positions, worth_sharing
+from anneal_trainer.fit.batches import Batch, Indices, collate, micro_batches
+from anneal_trainer.fit.loss import AnswerLoss
+from anneal_trainer.fit.prefix import PrefixStates, agree, keeps_all_positions, worth_sharing
 from anneal_trainer.rows import TrainingRows
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}

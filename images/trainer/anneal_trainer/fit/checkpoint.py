@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from anneal.api.artifacts import digest_of_file, digest_of_json
 from anneal.api.runs import FitRun
 from anneal_trainer import files
-from anneal_trainer.state import TrainingState
+from anneal_trainer.fit.state import TrainingState
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anneal_trainer.formats import Message, RowError
+from anneal_trainer.prepare.formats import Message, RowError
 
 _ROLES = ("system", "user", "assistant")
 

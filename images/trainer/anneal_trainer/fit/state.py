@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from anneal.api.finetunejob import TrainingStatus
+from anneal.api.training import TrainingStatus
 
 _RECENT_STEPS = 10
 _CURVE_POINTS = 128

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from anneal.api.finetunejob import Lora
+from anneal.api.methods import Lora
 from anneal_trainer.errors import UserMistake
 
 _LINEAR = ("Linear", "Conv1D")

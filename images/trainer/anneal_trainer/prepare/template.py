@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.formats import Message, RowError
+from anneal_trainer.prepare.formats import Message, RowError
 
 #: For base models that have none: a heading a turn, and the end-of-sequence token after each answer.
 DEFAULT_TEMPLATE = (

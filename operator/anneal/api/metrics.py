@@ -1,0 +1,65 @@
+"""How an answer of a model is scored against its reference."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from anneal.api.model import ApiModel, EntryName
+
+METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField")
+
+
+class ExactMatch(ApiModel):
+    """1 where the answer, stripped of surrounding white space, equals the reference."""
+
+
+class NormalizedMatch(ApiModel):
+    """1 where answer and reference are equal after NFKC, case folding, and dropping punctuation and articles."""
+
+
+class TokenF1(ApiModel):
+    """Harmonic mean of word precision and recall of the normalised answer (as in SQuAD, Rajpurkar et al. 2016)."""
+
+
+class Regex(ApiModel):
+    """1 where what the pattern finds in the answer equals what it finds in the reference."""
+
+    pattern: str = Field(
+        min_length=1,
+        max_length=512,
+        description="Regular expression with at most one group; its last match counts, in answer and reference.",
+    )
+
+
+class JsonField(ApiModel):
+    """1 where a field of the JSON object in the answer equals that of the reference."""
+
+    path: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+        max_length=256,
+        description="Field names joined by dots, such as order.status.",
+    )
+
+
+class Metric(ApiModel):
+    """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
+
+    ONE_OF = METRICS
+
+    name: EntryName = Field(description="Name that gates use for it.")
+    exact_match: ExactMatch | None = Field(default=None, description=ExactMatch.__doc__)
+    normalized_match: NormalizedMatch | None = Field(default=None, description=NormalizedMatch.__doc__)
+    f1: TokenF1 | None = Field(default=None, description=TokenF1.__doc__)
+    regex: Regex | None = Field(default=None, description=Regex.__doc__)
+    json_field: JsonField | None = Field(default=None, description=JsonField.__doc__)
+
+
+class MetricResult(ApiModel):
+    """One metric of one model, with its bounds."""
+
+    metric: str = Field(max_length=40, description="Name of the metric.")
+    model: str = Field(max_length=40, description="Name of the model.")
+    n: int = Field(ge=0, description="Rows scored.")
+    value: str = Field(max_length=16, description="Mean score, 0 to 1.")
+    lower: str = Field(max_length=16, description="Lower confidence bound.")
+    upper: str = Field(max_length=16, description="Upper confidence bound.")

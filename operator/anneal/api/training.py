@@ -1,0 +1,97 @@
+"""Training: the hyperparameters that all methods share, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from anneal.api.model import ApiModel, Decimal, Timestamp
+
+
+class CheckpointPolicy(ApiModel):
+    """When training saves what it needs to go on after an interruption."""
+
+    every_steps: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="Steps between two checkpoints, in optimizer steps. Default: 100.",
+    )
+    keep: int = Field(default=2, ge=1, le=100, description="Newest complete checkpoints to keep. Default: 2.")
+
+
+class Training(ApiModel):
+    """How to learn."""
+
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Passes over the training rows. Default: 1 unless maxSteps is set.",
+    )
+    max_steps: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Optimizer steps to do; instead of epochs."
+    )
+    learning_rate: Decimal = Field(default="2e-4", description='Peak learning rate, such as "2e-4". Default: 2e-4.')
+    schedule: Literal["Constant", "Linear", "Cosine"] = Field(
+        default="Cosine", description="How the learning rate falls after warm-up. Default: Cosine."
+    )
+    warmup_steps: int = Field(
+        default=10,
+        ge=0,
+        le=1_000_000,
+        description="Steps over which the learning rate rises, in steps. Default: 10.",
+    )
+    weight_decay: Decimal = Field(default="0", description="AdamW weight decay. Default: 0.")
+    max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this. Default: 1.0.")
+    tokens_per_step: int = Field(
+        default=8192,
+        ge=1,
+        le=67_108_864,
+        description="Tokens of each optimizer step, over all ranks; what others call batch size. Default: 8192.",
+    )
+    max_length: int = Field(
+        default=2048,
+        ge=8,
+        le=1_048_576,
+        description="Longest row, in tokens; longer rows count as invalid and are reported. Default: 2048.",
+    )
+    precision: Literal["Auto", "BF16", "FP32"] = Field(
+        default="Auto",
+        description="Arithmetic: Auto is BF16 on accelerators that have it, else FP32. Default: Auto.",
+    )
+    seed: int = Field(
+        default=42,
+        ge=0,
+        le=2_147_483_647,
+        description="Seed of row order, dropout and initialisation. Default: 42.",
+    )
+    checkpoint: CheckpointPolicy = Field(default_factory=CheckpointPolicy, description="When and what to save.")
+
+
+class Progress(ApiModel):
+    """How far training is. Lossy: a gap loses nothing but this view."""
+
+    percent: int = Field(default=0, ge=0, le=100, description="Steps done, in percent.")
+    eta_seconds: int | None = Field(default=None, ge=0, description="Expected time to the end, in seconds.")
+    step: int = Field(default=0, ge=0, description="Optimizer steps done.")
+    total_steps: int = Field(default=0, ge=0, description="Optimizer steps in all.")
+    loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
+    tokens_per_second: int | None = Field(default=None, ge=0, description="Training throughput, in tokens/s.")
+
+
+class TrainingStatus(ApiModel):
+    """Training as it ended."""
+
+    steps: int = Field(ge=0, description="Optimizer steps done.")
+    loss: str = Field(max_length=32, description="Mean loss per answer token over the last steps.")
+    tokens: int = Field(ge=0, description="Tokens trained on, all epochs.")
+    seconds: int = Field(ge=0, description="Time spent in training steps, in seconds, over all attempts.")
+
+
+class CheckpointStatus(ApiModel):
+    """The newest checkpoint that training spoke of."""
+
+    step: int = Field(ge=0, description="Optimizer step that training goes on from.")
+    time: Timestamp | None = Field(default=None, description="When it was saved, RFC 3339.")
