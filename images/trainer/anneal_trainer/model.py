@@ -20,6 +20,9 @@ from anneal_trainer.errors import UserMistake
 if TYPE_CHECKING:
     import torch
 
+#: Families that see and speak, of which only the language tower is trained, and that transformers does not load as
+#: language models alone (it does so with Llama 4).
+_SEEING = ("mistral3",)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -81,7 +84,7 @@ def _check_architecture(config: dict[str, Any], uri: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in _SEEING:
         if config.get("quantization_config"):
             raise UserMistake(
                 "ModelUnusable", f"the base model {uri} is quantised: start from its full-precision weights"
@@ -111,18 +114,18 @@ def stop_tokens(directory: Path) -> list[int]:
 
 def longest_context(directory: Path) -> int | None:
     """The most tokens that the model can look at, or None where its configuration sets no limit."""
-    limit = _read_json(directory / "config.json", directory.name).get("max_position_embeddings")
+    config = _read_json(directory / "config.json", directory.name)
+    limit = (config.get("text_config") or config).get("max_position_embeddings")
     return limit if isinstance(limit, int) else None
 
 
 def load(model: MountedPath, dtype: torch.dtype, device: torch.device) -> Any:
     """The model with frozen weights, ready for training. Raises UserMistake when weights are missing or broken."""
-    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     try:
-        loaded, info = AutoModelForCausalLM.from_pretrained(
+        loaded, info = _loader(Path(model.path)).from_pretrained(
             model.path,
             dtype=dtype,
             local_files_only=True,
@@ -141,3 +144,10 @@ def load(model: MountedPath, dtype: torch.dtype, device: torch.device) -> Any:
     loaded.requires_grad_(requires_grad=False)
     loaded.config.use_cache = False
     return loaded.to(device)
+
+
+def _loader(directory: Path) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    kind = _read_json(directory / "config.json", directory.name).get("model_type")
+    return AutoModelForImageTextToText if kind in _SEEING else AutoModelForCausalLM

@@ -6,6 +6,7 @@ is both exact and hardly slower; bf16 on a GPU.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from anneal_serving.generate import FinishReason, complete
 from anneal_serving.questions import BadRequestError, Question
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+#: Families that see and speak, which transformers does not load as language models alone.
+SEEING = ("mistral3",)
 
 
 class UnusableModelError(ValueError):
@@ -92,7 +95,7 @@ def load(base: Path, adapter: Path | None, tokenizer: Path, device: str) -> Chat
     words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True, trust_remote_code=False)
     if not words.chat_template:
         raise UnusableModelError("the tokenizer has no chat template, so chats cannot be rendered")
-    model = AutoModelForCausalLM.from_pretrained(
+    model = _loader(base).from_pretrained(
         base,
         dtype=torch.float32 if device == "cpu" else torch.bfloat16,
         local_files_only=True,
@@ -107,7 +110,13 @@ def load(base: Path, adapter: Path | None, tokenizer: Path, device: str) -> Chat
         raise UnusableModelError(
             f"the tokenizer has {len(words)} tokens, the model only {rows}: they do not belong together"
         )
-    return ChatModel(model, words, _stops(model, words), getattr(model.config, "max_position_embeddings", None))
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return ChatModel(model, words, _stops(model, words), context)
+
+
+def _loader(base: Path) -> Any:
+    kind = json.loads((base / "config.json").read_bytes()).get("model_type")
+    return AutoModelForImageTextToText if kind in SEEING else AutoModelForCausalLM
 
 
 def _stops(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -8,14 +8,13 @@ import torch
 
 from anneal.api.methods import Lora
 from anneal_trainer.errors import UserMistake
-
-_LINEAR = ("Linear", "Conv1D")
+from anneal_trainer.fit import targets
 
 
 def adapt(model: Any, lora: Lora, seed: int) -> Any:
     """`model` with adapters in float32, which alone are trainable. Raises UserMistake when no layer matches.
 
-    By default every linear layer but the head is adapted.
+    By default every linear layer of the language tower but the head is adapted.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -25,6 +24,7 @@ def adapt(model: Any, lora: Lora, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=float(lora.dropout),
         target_modules=target_modules(model, lora),
+        exclude_modules=targets.outside(model),
     )
     torch.manual_seed(seed)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
@@ -37,11 +37,12 @@ def adapt(model: Any, lora: Lora, seed: int) -> Any:
 
 def target_modules(model: Any, lora: Lora) -> list[str]:
     """Names (suffixes) of the layers to adapt, sorted. Raises UserMistake for one that matches no linear layer."""
-    linear = [name for name, module in model.named_modules() if type(module).__name__ in _LINEAR]
+    linear = targets.linear_layers(model)
     head = model.get_output_embeddings()
     body = {n.rpartition(".")[2] for n in linear if model.get_submodule(n) is not head}
     if not lora.target_modules:
         return sorted(body)
+    targets.refuse_redirected(model, lora.target_modules)
     for target in lora.target_modules:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
             raise UserMistake(
