@@ -20,7 +20,7 @@ from typing import Any
 from anneal import handlers
 from anneal.health import HealthServer, Vitals
 from anneal.kinds import evaluation, finetunejob, modeldeployment
-from anneal.kinds.contract import Facts, Images, Key, Kind
+from anneal.kinds.contract import Facts, Images, Key, Kind, Planning
 from anneal.kube.client import Client, connect
 from anneal.kube.endpoints import lead_here
 from anneal.kube.errors import KubeError
@@ -180,7 +180,8 @@ class Operator:
             triton=self._settings.triton_image,
         )
         endpoint = self._reports.endpoint if self._reports is not None else None
-        return Facts(images, endpoint, self._settings.image_pull_policy)
+        planning = Planning(self._settings.accelerators, self._settings.prices, self._settings.currency)
+        return Facts(images, endpoint, self._settings.image_pull_policy, planning)
 
     def _passed(self, key: Key, outcome: Outcome, seconds: float) -> None:
         self._vitals.passed()

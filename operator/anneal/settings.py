@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from anneal.estimate.accelerators import KNOWN, AcceleratorType
 
 PREFIX = "ANNEAL_"
 #: What the downward API gives, under the names that it has in every pod.
@@ -25,6 +28,16 @@ class SettingsError(ValueError):
 
 def _words(value: Any) -> Any:
     return tuple(word for word in value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _yaml(value: Any) -> Any:
+    """What is more than a word is YAML (or JSON) in the environment."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {error}") from error
 
 
 class Settings(BaseModel):
@@ -41,6 +54,14 @@ class Settings(BaseModel):
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
         default=(), description="Namespaces to serve; none is all."
     )
+    accelerators: Annotated[tuple[AcceleratorType, ...], BeforeValidator(_yaml)] = Field(
+        default=KNOWN,
+        description="What accelerators have and do, for estimates; instead of the table that is built in.",
+    )
+    prices: Annotated[dict[str, Decimal], BeforeValidator(_yaml)] = Field(
+        default={}, description="Price of an accelerator for an hour, by product or by resource name."
+    )
+    currency: str = Field(default="USD", min_length=1, max_length=8, description="Currency of these prices.")
     workers: int = Field(default=10, ge=1, le=100, description="Objects worked on at the same time.")
     resync_seconds: float = Field(default=600, ge=1, description="Time after which every object is looked at again.")
     kubeconfig: Path | None = Field(default=None, description="Cluster to serve; unset is the one that this runs in.")

@@ -191,11 +191,42 @@ def evaluated(run: Mapping[str, Any], *outcomes: str) -> str:
     )
 
 
+#: SmolLM2-135M and short rows, as prepare sizes them.
+SIZES: Json = {
+    "model": {
+        "family": "llama",
+        "parameters": 134_515_008,
+        "embeddingParameters": 28_311_552,
+        "headParameters": 0,
+        "vocabulary": 49_152,
+        "hidden": 576,
+        "layers": 30,
+        "heads": 9,
+        "queryWidth": 576,
+        "keyWidth": 192,
+        "valueWidth": 192,
+        "outputWidth": 576,
+        "intermediate": 1536,
+        "linears": [
+            ("down_proj", 1536, 576, 30),
+            ("gate_proj", 576, 1536, 30),
+            ("k_proj", 576, 192, 30),
+            ("o_proj", 576, 576, 30),
+            ("q_proj", 576, 576, 30),
+            ("up_proj", 576, 1536, 30),
+            ("v_proj", 576, 192, 30),
+        ],
+    },
+    "rows": {"tokens": 60_000, "answerTokens": 12_000, "longest": 120, "squares": 3_600_000},
+}
+
+
 def _prepared(run: Mapping[str, Any]) -> Json:
     counts = {"read": 1350, "invalid": 0, "train": 1200, "heldOut": 150, "trainTokens": 60_000}
     return {
         "model": {"digest": digest(run["model"]["uri"]), "chatTemplateHash": digest("template")},
         "dataset": {"digest": digest(run["sources"]), "testDigest": digest(run["split"]), "counts": counts},
+        "sizes": SIZES,
     }
 
 

@@ -70,6 +70,12 @@ STORIES = (
         ),
     ),
     Story(
+        "the model is too large for its pod",
+        (*CLAIMS, b.fine_tune_job(resources={"memory": "512Mi"})),
+        b.all_goes_well,
+        seen=ends(*JOB, Failed=True, reason="DoesNotFit"),
+    ),
+    Story(
         "training is preempted twice and goes on",
         (*CLAIMS, b.fine_tune_job(backoffLimit=0)),
         b.scripted(("fit", 0, b.is_preempted(25)), ("fit", 1, b.is_preempted(75))),

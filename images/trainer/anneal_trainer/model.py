@@ -7,6 +7,7 @@ is ever touched; safetensors and the architectures of transformers are enough fo
 from __future__ import annotations
 
 import json
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from anneal.api.artifacts import base_model_digest
+from anneal.api.estimate import ModelShape
 from anneal.api.runs import MountedPath
+from anneal.estimate.families import is_known
+from anneal.estimate.shape import shape_of
 from anneal_trainer.errors import UserMistake
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 #: Families that see and speak, of which only the language tower is trained, and that transformers does not load as
 #: language models alone (it does so with Llama 4).
 _SEEING = ("mistral3",)
+_LOG = logging.getLogger(__name__)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -101,6 +106,27 @@ def _check_architecture(config: dict[str, Any], uri: str) -> None:
         f"the base model {uri} is of type '{kind}', which is no causal language model that transformers"
         f" {version('transformers')} has",
     )
+
+
+def shape(directory: Path) -> ModelShape | None:
+    """What the model in a directory is made of, by its configuration or its weights; None when neither tells."""
+    try:
+        config = _read_json(directory / "config.json", directory.name)
+        return shape_of(config) if is_known(config) else shape_of(config, _stored(directory))
+    except (ValueError, SafetensorError) as error:
+        _LOG.warning("memory and time are not estimated: %s", error)
+        return None
+
+
+def _stored(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors by name, from the headers of the weight files."""
+    from safetensors import safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as file:
+            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return found
 
 
 def stop_tokens(directory: Path) -> list[int]:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from anneal.api.artifacts import digest_of_file
+from anneal.api.estimate import RowShape
 from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.prepare.template import Rendered
@@ -42,6 +43,15 @@ class TrainingRows:
     def lengths(self) -> NDArray[np.int64]:
         """(rows,) tokens of each row."""
         return np.diff(self.offsets)
+
+    def shape(self) -> RowShape:
+        """What memory and time depend on."""
+        return RowShape(
+            tokens=len(self.tokens),
+            answer_tokens=int(self.labelled.sum()),
+            longest=int(self.lengths.max()),
+            squares=int((self.lengths**2).sum()),
+        )
 
     def row(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """(tokens, labelled) of one row, each (length,)."""

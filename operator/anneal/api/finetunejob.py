@@ -8,6 +8,7 @@ from pydantic import Field
 
 from anneal.api.conditions import Conditions
 from anneal.api.dataset import Dataset, DatasetStatus
+from anneal.api.estimate import Estimate
 from anneal.api.kind import Column, KindInfo
 from anneal.api.methods import METHODS, Lora
 from anneal.api.model import (
@@ -51,6 +52,16 @@ class Workspace(ApiModel):
     )
 
 
+class Planner(ApiModel):
+    """What is done with the estimate of memory that is made before training takes its pod."""
+
+    policy: Literal["Enforce", "Warn"] = Field(
+        default="Enforce",
+        description="Enforce: a training that is known not to fit fails before its pod is asked for; Warn: it is tried,"
+        " and status.estimate says so. Default: Enforce.",
+    )
+
+
 class Output(ApiModel):
     """Where the artifact is published."""
 
@@ -72,6 +83,7 @@ class FineTuneJobSpec(ApiModel):
     resources: TrainingResources = Field(
         default_factory=TrainingResources, description="What the training pods ask for."
     )
+    planner: Planner = Field(default_factory=Planner, description="What is done with the estimate of memory.")
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where pods may run.")
     workspace: Workspace = Field(default_factory=Workspace, description="Scratch space of the job.")
     output: Output = Field(description="Where the artifact goes.")
@@ -128,6 +140,11 @@ class Usage(ApiModel):
     accelerator_seconds: int = Field(
         default=0, ge=0, description="Accelerators times seconds in training steps; 0 on CPU."
     )
+    cost: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Accelerator time times the price that the operator is told, with its currency.",
+    )
 
 
 class FineTuneJobStatus(ApiModel):
@@ -151,6 +168,7 @@ class FineTuneJobStatus(ApiModel):
     progress: Progress | None = Field(default=None, description="How far training is.")
     model: BaseModelStatus | None = Field(default=None, description="The base model as found.")
     dataset: DatasetStatus | None = Field(default=None, description="The data as prepared.")
+    estimate: Estimate | None = Field(default=None, description="What training was expected to need.")
     training: TrainingStatus | None = Field(default=None, description="Training as it ended.")
     checkpoint: CheckpointStatus | None = Field(default=None, description="The newest checkpoint.")
     artifact: Artifact | None = Field(default=None, description="The published model.")
@@ -172,7 +190,7 @@ KIND = KindInfo(
     model=FineTuneJob,
     rules=tuple(
         immutable_after_start(
-            "model", "dataset", *METHODS, "training", "resources", "scheduling", "workspace", "output"
+            "model", "dataset", *METHODS, "training", "resources", "planner", "scheduling", "workspace", "output"
         )
     ),
     columns=(
@@ -182,6 +200,10 @@ KIND = KindInfo(
         Column("Loss", ".status.progress.loss"),
         Column("Reason", ".status.reason"),
         Column("Base", ".spec.model.uri", priority=1),
+        Column(
+            "GPU-h", ".status.estimate.acceleratorHours", priority=1, description="Accelerator hours, as estimated."
+        ),
+        Column("Cost", ".status.estimate.cost", priority=1, description="Cost of them, as estimated."),
         Column("Artifact", ".status.artifact.uri", priority=1),
         Column("Message", ".status.message", priority=1),
         Column("Age", ".metadata.creationTimestamp", "date"),

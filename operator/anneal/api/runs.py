@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from anneal.api.dataset import DataFormat, DatasetCounts, DatasetExpectations, DatasetSplit, DatasetStatus
+from anneal.api.estimate import Sizes
 from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
@@ -169,6 +170,9 @@ class PrepareData(ApiModel):
 
     model: BaseModelStatus = Field(description="The base model.")
     dataset: DatasetStatus = Field(description="The data.")
+    sizes: Sizes | None = Field(
+        default=None, description="What an estimate is made from; absent when the model's shape cannot be told."
+    )
 
 
 class FitData(ApiModel):

@@ -8,6 +8,12 @@ from pydantic import Field
 
 from anneal.api.model import ApiModel, Quantity
 
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
+LabelKey = Annotated[str, Field(max_length=317)]
+Product = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")]
+#: What a pod may use when its spec does not say.
+DEFAULT_MEMORY = "4Gi"
+
 
 class Accelerator(ApiModel):
     """Accelerators as the device plugin names them."""
@@ -19,6 +25,18 @@ class Accelerator(ApiModel):
         description="Extended resource that the device plugin advertises. Default: nvidia.com/gpu.",
     )
     per_node: int = Field(default=1, ge=1, le=16, description="Accelerators for each pod. Default: 1.")
+    products: list[Product] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Products that will do: the pods run on nodes whose label nvidia.com/gpu.product is one of them,"
+        ' such as "NVIDIA-H100-80GB-HBM3". Default: any.',
+    )
+    min_memory: Quantity | None = Field(
+        default=None,
+        description="Least memory of one accelerator, in bytes, by the node label nvidia.com/gpu.memory. A card of 80"
+        ' GB shows a little less than 80Gi: write "80G". Default: any.',
+    )
 
 
 class Resources(ApiModel):
@@ -47,10 +65,6 @@ class Toleration(ApiModel):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Effect to tolerate; absent means all effects."
     )
-
-
-LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
-LabelKey = Annotated[str, Field(max_length=317)]
 
 
 class Scheduling(ApiModel):

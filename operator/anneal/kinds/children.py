@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anneal.api import API_VERSION
+from anneal.api.quantities import bytes_of
 from anneal.api.runs import CLAIMS_DIR, RUN_DIR, RUN_FILE, TERMINATION_FILE, TOKEN_FILE, ObjectIdentity, Run
-from anneal.api.workloads import Resources, Scheduling
+from anneal.api.workloads import DEFAULT_MEMORY, Accelerator, Resources, Scheduling
+from anneal.estimate.accelerators import MEMORY_LABEL, MIB, PRODUCT_LABEL
 from anneal.kinds.contract import Object, Seen
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -96,7 +98,7 @@ def claim_path(claim: str) -> str:
     return f"{CLAIMS_DIR}/{claim}"
 
 
-def resource_requirements(resources: Resources, cpu: str = "1", memory: str = "4Gi") -> dict[str, Any]:
+def resource_requirements(resources: Resources, cpu: str = "1", memory: str = DEFAULT_MEMORY) -> dict[str, Any]:
     """CPU is requested but not limited (a limit only wastes idle cores); memory and accelerators are both."""
     memory = resources.memory or memory
     limits = {"memory": memory}
@@ -106,6 +108,22 @@ def resource_requirements(resources: Resources, cpu: str = "1", memory: str = "4
         limits[resources.accelerator.resource_name] = count
         requests[resources.accelerator.resource_name] = count
     return {"requests": requests, "limits": limits}
+
+
+def accelerator_affinity(resources: Resources) -> dict[str, Any]:
+    """`affinity` of a pod that wants accelerators of a kind, by the labels of GPU feature discovery; or nothing."""
+    wanted = resources.accelerator or Accelerator()
+    terms: list[dict[str, Any]] = []
+    if wanted.products:
+        terms.append({"key": PRODUCT_LABEL, "operator": "In", "values": list(wanted.products)})
+    if wanted.min_memory is not None:
+        # The label counts whole MiB, and there is no "at least".
+        below = -(-bytes_of(wanted.min_memory) // MIB) - 1
+        terms.append({"key": MEMORY_LABEL, "operator": "Gt", "values": [str(below)]})
+    if not terms:
+        return {}
+    selector = {"nodeSelectorTerms": [{"matchExpressions": terms}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}}
 
 
 def container(

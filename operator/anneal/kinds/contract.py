@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from anneal.api.kind import KindInfo
 from anneal.api.runs import ProgressReport
+from anneal.estimate.accelerators import KNOWN, AcceleratorType
 
 #: A Kubernetes object as JSON. Never changed in place.
 Object = Mapping[str, Any]
@@ -63,12 +65,30 @@ class ReportsEndpoint:
 
 
 @dataclass(frozen=True)
+class Planning:
+    """What the operator is told about accelerators, for estimates."""
+
+    accelerators: tuple[AcceleratorType, ...] = KNOWN
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
+    """Price of an accelerator for an hour, by product or by resource name."""
+    currency: str = "USD"
+
+    def cost(self, name: str, accelerator_seconds: float) -> str | None:
+        """What accelerators of that name cost for so long, such as "12.50 USD"; None without a price."""
+        price = self.prices.get(name)
+        if price is None:
+            return None
+        return f"{price * Decimal(accelerator_seconds) / 3600:.2f} {self.currency}"
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a plan must know of the operator itself."""
 
     images: Images
     reports: ReportsEndpoint | None = None
     image_pull_policy: str = "IfNotPresent"
+    planning: Planning = field(default_factory=Planning)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from anneal.api.artifacts import digest_of_bytes, digest_of_file
 from anneal.api.dataset import DatasetCounts, DatasetStatus
+from anneal.api.estimate import Sizes
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.runs import PrepareData, PrepareRun, RunResult, SourceInput
 from anneal_trainer import files, model, rows
@@ -23,6 +24,7 @@ from anneal_trainer.prepare import jsonl, sources, validate
 from anneal_trainer.prepare.formats import RowError, to_messages
 from anneal_trainer.prepare.split import Example, Split, draw, identifiers, key_of
 from anneal_trainer.prepare.template import ChatTemplate, Rendered, load_tokenizer
+from anneal_trainer.rows import TrainingRows
 from anneal_trainer.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -151,7 +153,8 @@ def _write(
 ) -> RunResult:
     """Writes all files and says what they hold."""
     train = [findings.rendered[i] for i in split.train]
-    digest = rows.write(workspace.train, rows.flatten(train))
+    training_rows = rows.flatten(train)
+    digest = rows.write(workspace.train, training_rows)
     files.write(workspace.held_out, b"".join(_held_out_lines([findings.examples[i] for i in split.held_out])))
     files.write(workspace.chat_template, template.text.encode())
     counts = DatasetCounts(
@@ -170,8 +173,14 @@ def _write(
         outcome="Succeeded",
         reason="Prepared",
         message=message,
-        prepare=PrepareData(model=base, dataset=status),
+        prepare=PrepareData(model=base, dataset=status, sizes=_sizes(Path(run.model.path), training_rows)),
     )
+
+
+def _sizes(directory: Path, training_rows: TrainingRows) -> Sizes | None:
+    """What memory and time are estimated from, unless nothing tells what the model is made of."""
+    found = model.shape(directory)
+    return Sizes(model=found, rows=training_rows.shape()) if found is not None else None
 
 
 def _held_out_lines(examples: Sequence[Example]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from anneal.api.subjects import CANDIDATE
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
 from anneal.kinds.children import (
+    accelerator_affinity,
     child_name,
     claim_path,
     claim_volumes,
@@ -139,6 +140,7 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
         containers=[_evaluator(seen, [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts])],
         volumes=[*triton.VOLUMES, *claims, *token],
         scheduling=spec.scheduling,
+        **accelerator_affinity(spec.resources),
     )
     return jobs.job(seen, name, ROLE, template, spec.backoff_limit)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from anneal.api.runs import WORKSPACE_DIR
 from anneal.kinds.children import (
+    accelerator_affinity,
     child_name,
     claim_volumes,
     container,
@@ -83,6 +84,7 @@ def step_job(ctx: Context, step: Step) -> Object:
         ],
         scheduling=spec.scheduling,
         terminationGracePeriodSeconds=step.grace_seconds,
+        **accelerator_affinity(step.resources(spec)),
     )
     return job(seen, name, step.role, template, spec.backoff_limit)
 

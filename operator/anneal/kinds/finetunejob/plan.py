@@ -92,6 +92,14 @@ def a_step_has_succeeded(ctx: Context) -> Plan | None:
     return Plan(status=status(ctx.seen, recorded, Verdict(step.phase, said.reason, said.message)))
 
 
+def does_not_fit(ctx: Context) -> Plan | None:
+    """An accelerator is not taken for a training that is known to run out of memory."""
+    estimate, step = ctx.status.estimate, next_step(ctx.status)
+    if step is not FIT or estimate is None or estimate.fit != "DoesNotFit" or ctx.spec.planner.policy != "Enforce":
+        return None
+    return _failed(ctx, FIT, Reason.DOES_NOT_FIT, estimate.message)
+
+
 def is_suspended(ctx: Context) -> Plan | None:
     """The pods save what they have and go; the Job stays, to go on from there."""
     if not ctx.spec.suspend:
@@ -196,6 +204,7 @@ RULES: tuple[Rule, ...] = (
     a_step_has_failed,
     a_step_has_succeeded,
     # May it go on?
+    does_not_fit,
     is_suspended,
     deadline_has_passed,
     waits_for_claims,

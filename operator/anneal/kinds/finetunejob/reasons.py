@@ -36,6 +36,7 @@ class Reason(StrEnum):
     # at the end
     COMPLETED = "Completed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    DOES_NOT_FIT = "DoesNotFit"
 
     # of conditions whose time has not come
     NOT_REACHED = "NotReached"

@@ -31,7 +31,7 @@ def problem(obj: Object) -> str | None:
 
 
 def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
-    training = spec.training
+    training, accelerator = spec.training, spec.resources.accelerator
     if not 0 < Decimal(training.learning_rate) <= 1:
         yield (
             f"spec.training.learningRate is '{training.learning_rate}': it must be more than 0 and at most 1,"
@@ -48,6 +48,7 @@ def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
     for field, quantity in (
         ("spec.resources.cpu", spec.resources.cpu),
         ("spec.resources.memory", spec.resources.memory),
+        ("spec.resources.accelerator.minMemory", accelerator.min_memory if accelerator is not None else None),
         ("spec.workspace.size", spec.workspace.size),
     ):
         if quantity is not None and re.fullmatch(r"[0.]+\D*", quantity):

@@ -18,6 +18,7 @@ from anneal.api.workloads import Resources
 from anneal.kinds.children import identity
 from anneal.kinds.conditions import Mark, no, yes
 from anneal.kinds.finetunejob.context import Context
+from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated
 from anneal.kinds.finetunejob.progress import checkpointed, interrupted
 from anneal.kinds.finetunejob.reasons import Reason
 from anneal.kinds.finetunejob.specification import uris
@@ -117,15 +118,15 @@ def publish_run(ctx: Context) -> PublishRun:
 
 def record_prepare(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.prepare, "prepare")
-    return ctx.status.model_copy(update={"model": data.model, "dataset": data.dataset})
+    estimate = estimated(ctx.spec, data.sizes, ctx.seen.facts.planning) if data.sizes is not None else None
+    return ctx.status.model_copy(update={"model": data.model, "dataset": data.dataset, "estimate": estimate})
 
 
 def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.fit, "fit")
     trained = data.training
     before = interrupted(checkpointed(ctx, ctx.status, data.checkpoint_step), data.resumes)
-    accelerator = ctx.spec.resources.accelerator
-    accelerators = ctx.spec.resources.nodes * accelerator.per_node if accelerator is not None else 0
+    used = trained.seconds * accelerators(ctx.spec)
     return before.model_copy(
         update={
             "training": trained,
@@ -138,7 +139,7 @@ def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
                 tokens_per_second=trained.tokens // max(1, trained.seconds),
             ),
             "usage": (before.usage or Usage()).model_copy(
-                update={"accelerator_seconds": trained.seconds * accelerators}
+                update={"accelerator_seconds": used, "cost": cost(ctx.spec, used, ctx.seen.facts.planning)}
             ),
         }
     )

@@ -13,6 +13,7 @@ from anneal.api.modeldeployment import ModelDeploymentSpec, Revision
 from anneal.api.runs import ServedModel, ServeRun
 from anneal.kinds.children import (
     OWNER_UID,
+    accelerator_affinity,
     child_name,
     child_name_with,
     claim_volumes,
@@ -128,6 +129,7 @@ def _deployment_spec(seen: Seen, spec: ModelDeploymentSpec, revision: Revision, 
             scheduling=spec.scheduling,
             extra_labels={REVISION: revision.name},
             terminationGracePeriodSeconds=triton.GRACE_PERIOD,
+            **accelerator_affinity(spec.resources),
         ),
     }
 

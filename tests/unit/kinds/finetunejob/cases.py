@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.support.builders import as_stored, claim, digest, failed, fine_tune_job, preempted
+from tests.support.builders import SIZES, as_stored, claim, digest, failed, fine_tune_job, preempted
 from tests.unit.kinds.scenes import NOW, ago, condition, ended, live, pod, seen, terminated, waiting
 
 from anneal.api.runs import ProgressReport
@@ -23,6 +23,24 @@ from anneal.kinds.results import ResultReason
 Json = dict[str, Any]
 
 STARTED: Json = {"startTime": ago(600), "activeSince": ago(600)}
+#: The estimate of a training that its memory is too small for.
+TOO_LARGE: Json = {
+    "fit": "DoesNotFit",
+    "parameters": 134_515_008,
+    "trainableParameters": 4_884_480,
+    "memory": {
+        "weightsBytes": 538_060_032,
+        "trainableBytes": 136_765_440,
+        "activationsBytes": 19_000_000,
+        "lossBytes": 14_000_000,
+        "overheadBytes": 848_000_000,
+        "totalBytes": 1_555_825_472,
+        "availableBytes": 536_870_912,
+    },
+    "passTokens": 120,
+    "recompute": "All",
+    "message": "does not fit: spec.resources.memory is 0.5 GiB; ask for 2Gi in a new FineTuneJob",
+}
 PREPARED: Json = {
     **STARTED,
     "model": {"digest": digest("base"), "chatTemplateHash": digest("template")},
@@ -57,6 +75,10 @@ RESULTS: dict[str, Json] = {
         "heldOutCount": 150,
     },
 }
+
+
+#: A pod that the builders' model is too large for.
+SMALL: Json = {"spec": {"resources": {"memory": "512Mi"}}}
 
 
 def message(role: str, data: Json | None = None, *, key: str | None = None) -> str:
@@ -205,6 +227,28 @@ CASES: dict[str, Case] = {
         Reason.PREPARED,
         "1200 rows to train on, 150 held out, 3 left out as invalid",
         DATA,
+    ),
+    "the model does not fit, which is recorded first": Case(
+        succeeding("prepare", STARTED, message("prepare", {**RESULTS["prepare"], "sizes": SIZES}), **SMALL),
+        "Preparing",
+        Reason.PREPARED,
+        "1200 rows to train on",
+        DATA,
+    ),
+    "the model does not fit": Case(
+        at({**PREPARED, "estimate": TOO_LARGE}, **SMALL),
+        "Failed",
+        Reason.DOES_NOT_FIT,
+        "spec.resources.memory is 0.5 GiB; ask for 2Gi in a new FineTuneJob",
+        STUCK | {"DataReady"},
+    ),
+    "the model does not fit, but is to be tried": Case(
+        at({**PREPARED, "estimate": TOO_LARGE}, spec={"planner": {"policy": "Warn"}}),
+        "Training",
+        Reason.POD_STARTING,
+        "the pod for training is starting",
+        DATA,
+        ("fit",),
     ),
     # fit
     "the model's claim is gone by now": Case(

@@ -1,0 +1,197 @@
+"""Memory of a training step, by part, and the quickest way to run it that fits.
+
+What autograd keeps is counted value by value from the operations of a decoder layer, as the saved-tensor hooks of torch
+show them: the inputs of normalisations (in float32 whatever the arithmetic is), of adapted linear layers, queries,
+keys, values and output of attention, and three inner values of a gated feed-forward block.
+`tests/performance/test_estimator.py` holds it to 8 % of what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from anneal.api.estimate import ModelShape
+from anneal.api.methods import Lora
+
+GIB = 1024**3
+#: What a parameter that is trained takes: float32 value, gradient and two moments of Adam.
+TRAINED_BYTES = 16
+#: Adapter and moments once more, as the bytes of a checkpoint that is being written; on CPU only.
+STAGED_BYTES = 12
+#: Logits of a labelled position at the largest moment of cross-entropy: log-probabilities, and their gradient twice.
+LOSS_BYTES = 12
+#: The CUDA context with its libraries; Python with torch and transformers on CPU (measured: 0.6 GiB).
+ACCELERATOR_PROGRAM = 2 * GIB
+CPU_PROGRAM = 3 * GIB // 4
+#: What an allocator cannot use of what it holds, and what is left free on purpose.
+FRAGMENTATION = 0.06
+USABLE = 0.95
+#: Passes of more tokens are not quicker.
+MOST_PASS_TOKENS = 16_384
+#: How much of the layers to recompute, what costs least time first: none, every fourth, every second, all.
+RECOMPUTE_EVERY = (0, 4, 2, 1)
+
+#: Families whose modelling code runs every expert for every token (transformers' own `Llama4TextMoe`).
+RUN_ALL_EXPERTS = frozenset({"llama4", "llama4_text"})
+#: Linear layers that share an input, by what that input is.
+ATTENTION_INPUTS = frozenset(
+    {"q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa", "qkv_proj", "query_key_value"}
+)
+LATENT_INPUTS = frozenset({"q_b_proj", "kv_b_proj"})
+BLOCK_INPUTS = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
+
+Device = Literal["CPU", "Accelerator"]
+Layer = Literal["Dense", "Experts"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained, how.
+
+    Attributes:
+        weight_bytes: of one frozen parameter.
+        value_bytes: of one value of the arithmetic: 4 in float32, 2 in bfloat16.
+        labelled: share of the tokens that are learned, 0 to 1.
+    """
+
+    shape: ModelShape
+    lora: Lora
+    weight_bytes: float
+    value_bytes: int
+    labelled: float
+    device: Device
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the largest moment of a step, by part."""
+
+    weights: int
+    trainable: int
+    activations: int
+    loss: int
+    overhead: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.trainable + self.activations + self.loss + self.overhead
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """How a step is run.
+
+    Attributes:
+        tokens: of one pass through the model, padding included.
+        recompute_every: every so manieth layer computes its activations again in backward; 0 is none.
+    """
+
+    tokens: int
+    recompute_every: int
+
+
+def adapted(shape: ModelShape, lora: Lora) -> list[tuple[str, int, int, int]]:
+    """The linear layers that get an adapter: those that are named, or all."""
+    wanted = {name.rpartition(".")[2] for name in lora.target_modules}
+    return [row for row in shape.linears if not wanted or row[0] in wanted]
+
+
+def trainable_parameters(shape: ModelShape, lora: Lora) -> int:
+    """Sum of rank x (inputs + outputs) over the adapted layers."""
+    return sum(lora.rank * (i + o) * copies for _, i, o, copies in adapted(shape, lora))
+
+
+def activation_bytes(work: Work, plan: PassPlan) -> int:
+    """What the forward pass of one pass keeps, and what one layer that is recomputed needs in backward."""
+    shape = work.shape
+    layers = {layer: _layer_bytes(work, layer) for layer, number in _layers(shape) if number}
+    whole = sum(layers[layer] * number for layer, number in _layers(shape) if number)
+    # Autocast keeps a copy of the adapters in its own precision.
+    cast = 2 * trainable_parameters(shape, work.lora) if work.value_bytes == 2 else 0
+    if not plan.recompute_every:
+        return round(whole * plan.tokens + cast)
+    share = recomputed_share(shape, plan)
+    inputs = share * shape.layers * shape.hidden * work.value_bytes + 4 * shape.hidden
+    kept = whole * (1 - share) + inputs + max(layers.values())
+    return round(kept * plan.tokens + cast)
+
+
+def memory(work: Work, plan: PassPlan) -> Memory:
+    """Memory of one accelerator, or of the pod on CPU, for steps that are run so."""
+    trained = trainable_parameters(work.shape, work.lora)
+    staged = STAGED_BYTES if work.device == "CPU" else 0
+    parts = (
+        round(work.shape.parameters * work.weight_bytes),
+        trained * (TRAINED_BYTES + staged),
+        activation_bytes(work, plan),
+        round(plan.tokens * work.labelled * work.shape.vocabulary * LOSS_BYTES),
+    )
+    program = ACCELERATOR_PROGRAM if work.device == "Accelerator" else CPU_PROGRAM
+    return Memory(*parts, overhead=program + round(sum(parts) * FRAGMENTATION))
+
+
+def recomputed_share(shape: ModelShape, plan: PassPlan) -> float:
+    """Share of the layers whose forward pass is run twice."""
+    return -(-shape.layers // plan.recompute_every) / shape.layers if plan.recompute_every else 0.0
+
+
+def choose(work: Work, available: int, longest: int, tokens_per_step: int) -> PassPlan | None:
+    """The quickest way to run a step within `available` bytes; None when not even the longest row fits.
+
+    Recomputing costs time in proportion, smaller passes cost little, so the first way with room for a row wins.
+    """
+    most = max(longest, min(MOST_PASS_TOKENS, tokens_per_step))
+    for every in RECOMPUTE_EVERY:
+        tokens = _most_tokens(work, available, every)
+        if tokens >= longest:
+            return PassPlan(min(tokens, most), every)
+    return None
+
+
+def smallest(longest: int) -> PassPlan:
+    """The way with the least memory that there is: one row at a time, every layer recomputed."""
+    return PassPlan(longest, 1)
+
+
+def _most_tokens(work: Work, available: int, every: int) -> int:
+    """Tokens of a pass that fill what is usable; memory is a line in them, so two points give it."""
+    none, many = (memory(work, PassPlan(tokens, every)).total for tokens in (0, 1024))
+    return int((available * USABLE - none) * 1024 / (many - none))
+
+
+def _layers(shape: ModelShape) -> tuple[tuple[Layer, int], tuple[Layer, int]]:
+    """Both sorts of layers, and how many there are."""
+    return ("Dense", shape.layers - shape.moe_layers), ("Experts", shape.moe_layers)
+
+
+def _layer_bytes(work: Work, layer: Layer) -> float:
+    """What autograd keeps for one token of one layer, in bytes."""
+    shape, size, names = work.shape, work.value_bytes, {row[0] for row in adapted(work.shape, work.lora)}
+    # The statistics of a normalisation, and its input, are float32 whatever the arithmetic is.
+    norms = 4 * (2 * shape.hidden + 2 + shape.normalised_width + shape.heads)
+    attention = shape.query_width + shape.key_width + shape.value_width + shape.output_width
+    inner = shape.intermediate if layer == "Dense" else shape.shared_intermediate
+    block = 3 * inner + _routed_values(shape) * (layer == "Experts")
+    return norms + size * (attention + block + _adapter_values(work, names, inner))
+
+
+def _routed_values(shape: ModelShape) -> int:
+    """Values that frozen experts keep for one token."""
+    if shape.family in RUN_ALL_EXPERTS:
+        return shape.experts * (shape.hidden + 3 * shape.expert_intermediate)
+    return shape.experts_per_token * (2 * shape.hidden + 4 * shape.expert_intermediate)
+
+
+def _adapter_values(work: Work, names: set[str], inner: int) -> float:
+    """Values that adapters keep for one token of one layer: their inputs, and what is between their two matrices."""
+    shape = work.shape
+    rows = [(inputs, copies / max(1, shape.layers)) for _, inputs, _, copies in adapted(shape, work.lora)]
+    ranks = sum(work.lora.rank * share for _, share in rows)
+    if float(work.lora.dropout) > 0:
+        # Each adapter has an input of its own then, and the mask that made it.
+        return ranks + sum(2 * inputs * share for inputs, share in rows)
+    attention = shape.hidden * bool(names & ATTENTION_INPUTS)
+    latent = shape.normalised_width * bool(names & LATENT_INPUTS)
+    block = shape.hidden * bool(names & BLOCK_INPUTS) + inner * ("down_proj" in names)
+    return ranks + attention + latent + block  # the input of o_proj is kept by attention already

@@ -1,0 +1,232 @@
+"""What training will need, from what prepare found: status.estimate, with the arithmetic in a sentence.
+
+It is written before the training pod is asked for, so that a model that cannot fit takes no accelerator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anneal.api.estimate import Estimate, MemoryEstimate, Sizes
+from anneal.api.finetunejob import FineTuneJobSpec
+from anneal.api.quantities import bytes_of
+from anneal.api.workloads import DEFAULT_MEMORY
+from anneal.estimate.accelerators import MIB, smallest_that_holds, target
+from anneal.estimate.memory import (
+    CPU_PROGRAM,
+    GIB,
+    MOST_PASS_TOKENS,
+    USABLE,
+    Memory,
+    PassPlan,
+    Work,
+    choose,
+    memory,
+    recomputed_share,
+    smallest,
+    trainable_parameters,
+)
+from anneal.estimate.time import tokens_per_second
+from anneal.kinds.contract import Planning
+
+_KEPT = {
+    0: "nothing recomputed",
+    4: "every fourth layer recomputed",
+    2: "every second layer recomputed",
+    1: "all layers recomputed",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What training runs on: `name` as people know it, `memory` in bytes where it is known, `flops` at most."""
+
+    name: str
+    memory: int | None
+    flops: float | None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast, how long, and what that is in accelerators and money; all None where the product is not known."""
+
+    tokens: int
+    tokens_per_second: int | None = None
+    seconds: int | None = None
+    accelerator_hours: str | None = None
+    cost: str | None = None
+
+
+def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estimate:
+    """What training will need by this spec, for a model and rows of these sizes."""
+    work, place = _work(spec, sizes), _place(spec, planning)
+    longest, step = sizes.rows.longest, spec.training.tokens_per_step
+    if place.memory is None:
+        chosen: PassPlan | None = PassPlan(max(longest, min(MOST_PASS_TOKENS, step)), 0)
+    else:
+        chosen = choose(work, place.memory, longest, step)
+    plan = chosen or smallest(longest)
+    need, pace = memory(work, plan), _pace(spec, sizes, plan, place, planning)
+    short = _pod_is_too_small(spec, work)
+    fit = "DoesNotFit" if chosen is None or short else "Unknown" if place.memory is None else "Fits"
+    said = _arithmetic(work, plan, need)
+    if chosen is None:
+        said = f"does not fit: {said}; {_way_out(spec, need, place, planning)}"
+    elif short:
+        said = f"does not fit: {short}"
+    else:
+        said = f"{said}{_room(place)}; {_time(pace)}"
+    return Estimate(
+        fit=fit,
+        parameters=sizes.model.parameters,
+        trainable_parameters=trainable_parameters(work.shape, work.lora),
+        memory=_memory_estimate(need, place.memory),
+        pass_tokens=plan.tokens,
+        recompute="None" if not plan.recompute_every else "All" if plan.recompute_every == 1 else "Some",
+        tokens_per_second=pace.tokens_per_second,
+        seconds=pace.seconds,
+        accelerator_hours=pace.accelerator_hours,
+        cost=pace.cost,
+        message=said[:1024],
+    )
+
+
+def accelerators(spec: FineTuneJobSpec) -> int:
+    """Accelerators of all training pods."""
+    accelerator = spec.resources.accelerator
+    return spec.resources.nodes * accelerator.per_node if accelerator is not None else 0
+
+
+def cost(spec: FineTuneJobSpec, accelerator_seconds: float, planning: Planning) -> str | None:
+    """What so much accelerator time costs, None without an accelerator or a price for it."""
+    wanted = spec.resources.accelerator
+    if wanted is None:
+        return None
+    name = target(wanted, planning.accelerators).name
+    return planning.cost(name, accelerator_seconds) or planning.cost(wanted.resource_name, accelerator_seconds)
+
+
+def _work(spec: FineTuneJobSpec, sizes: Sizes) -> Work:
+    on_accelerator = spec.resources.accelerator is not None
+    half = spec.training.precision == "BF16" or (spec.training.precision == "Auto" and on_accelerator)
+    assert spec.lora is not None  # exactly one method is set
+    return Work(
+        shape=sizes.model,
+        lora=spec.lora,
+        weight_bytes=2 if half else 4,
+        value_bytes=2 if half else 4,
+        labelled=min(1.0, sizes.rows.answer_tokens / sizes.rows.tokens),
+        device="Accelerator" if on_accelerator else "CPU",
+    )
+
+
+def _place(spec: FineTuneJobSpec, planning: Planning) -> Place:
+    wanted = spec.resources.accelerator
+    if wanted is None:
+        return Place("spec.resources.memory", _pod_memory(spec), None)
+    found = target(wanted, planning.accelerators)
+    return Place(found.name, found.memory, found.flops)
+
+
+def _pod_memory(spec: FineTuneJobSpec) -> int:
+    return bytes_of(spec.resources.memory or DEFAULT_MEMORY)
+
+
+def _pod_is_too_small(spec: FineTuneJobSpec, work: Work) -> str | None:
+    """The base model is read into the pod's memory on its way to the accelerator. None when there is room."""
+    has, needs = _pod_memory(spec), round(work.shape.parameters * work.weight_bytes) + CPU_PROGRAM
+    if spec.resources.accelerator is None or has >= needs:
+        return None
+    return (
+        f"the base model passes through the pod's memory, which must hold its {_gib(needs - CPU_PROGRAM)} and the"
+        f" program, but spec.resources.memory is {_gib(has)}; ask for {_whole_gib(needs)}Gi in a new FineTuneJob"
+    )
+
+
+def _pace(spec: FineTuneJobSpec, sizes: Sizes, plan: PassPlan, place: Place, planning: Planning) -> Pace:
+    """One process trains, on one accelerator; all that are held are paid for."""
+    training, tokens = spec.training, sizes.rows.tokens * (spec.training.epochs or 1)
+    if training.max_steps is not None:
+        tokens = training.max_steps * training.tokens_per_step
+    if place.flops is None:
+        return Pace(tokens)
+    speed = tokens_per_second(sizes.model, sizes.rows, recomputed_share(sizes.model, plan), place.flops)
+    seconds = tokens / speed
+    held = seconds * accelerators(spec)
+    return Pace(tokens, round(speed), round(seconds), f"{held / 3600:.2f}", cost(spec, held, planning))
+
+
+def _memory_estimate(need: Memory, available: int | None) -> MemoryEstimate:
+    return MemoryEstimate(
+        weights_bytes=need.weights,
+        trainable_bytes=need.trainable,
+        activations_bytes=need.activations,
+        loss_bytes=need.loss,
+        overhead_bytes=need.overhead,
+        total_bytes=need.total,
+        available_bytes=available,
+    )
+
+
+def _arithmetic(work: Work, plan: PassPlan, need: Memory) -> str:
+    kept = _KEPT[plan.recompute_every]
+    return (
+        f"{_number(work.shape.parameters)} parameters of {work.weight_bytes:g} bytes take {_gib(need.weights)},"
+        f" {_number(trainable_parameters(work.shape, work.lora))} trained ones {_gib(need.trainable)}, activations of"
+        f" {plan.tokens:,} tokens at once {_gib(need.activations)} ({kept}), the loss {_gib(need.loss)}, the rest"
+        f" {_gib(need.overhead)}: {_gib(need.total)}"
+    )
+
+
+def _room(place: Place) -> str:
+    if place.memory is None:
+        return (
+            "; what an accelerator has is not known here, name spec.resources.accelerator.products or minMemory to have"
+            " it checked"
+        )
+    return f" of the {_gib(place.memory)} of {place.name}"
+
+
+def _time(pace: Pace) -> str:
+    if pace.seconds is None:
+        return f"{_number(pace.tokens)} tokens are trained on, at a pace that training will tell"
+    said = f"{_number(pace.tokens)} tokens at {pace.tokens_per_second:,} tokens/s take {_duration(pace.seconds)}"
+    price = f", {pace.cost}" if pace.cost is not None else ""
+    return f"{said}: {pace.accelerator_hours} accelerator hours{price}"
+
+
+def _way_out(spec: FineTuneJobSpec, need: Memory, place: Place, planning: Planning) -> str:
+    """What is there, and the smallest that would do."""
+    has, wants = _gib(place.memory or 0), round(need.total / USABLE)
+    shorter = "lower spec.training.maxLength or take a smaller base model"
+    if spec.resources.accelerator is None:
+        return f"{place.name} is {has}; ask for {_whole_gib(wants)}Gi in a new FineTuneJob, or {shorter}"
+    enough = smallest_that_holds(wants, planning.accelerators)
+    if enough is None:
+        return f"{place.name} has {has}, and no accelerator that is known has {_gib(wants)}: {shorter}"
+    return (
+        f"{place.name} has {has}; the smallest that holds it is {enough.product}"
+        f" ({_gib(enough.memory_mib * MIB)}): name it in spec.resources.accelerator.products of a new FineTuneJob, or"
+        f" {shorter}"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.3g} GiB" if size < 1000 * GIB else f"{size / GIB:,.0f} GiB"
+
+
+def _whole_gib(size: int) -> int:
+    return -(-size // GIB)
+
+
+def _number(count: int) -> str:
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return str(count)
+
+
+def _duration(seconds: int) -> str:
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds} s"

@@ -1,0 +1,116 @@
+"""What status says of memory, time and cost before a training pod is asked for."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.support.builders import SIZES, fine_tune_job
+from tests.unit.kinds.finetunejob.cases import PREPARED, STARTED, at, message, succeeding
+from tests.unit.kinds.scenes import FACTS, NOW
+
+from anneal.api.estimate import Estimate, Sizes
+from anneal.api.finetunejob import FineTuneJobSpec
+from anneal.kinds.contract import Planning
+from anneal.kinds.finetunejob.estimate import estimated
+from anneal.kinds.finetunejob.plan import plan
+
+H100 = "NVIDIA-H100-80GB-HBM3"
+PLANNING = Planning(prices={H100: Decimal("2.50"), "nvidia.com/gpu": Decimal(1)})
+
+
+def estimate(**spec: Any) -> Estimate:
+    """The estimate of the builders' job and model."""
+    wanted = FineTuneJobSpec.model_validate(fine_tune_job(**spec)["spec"])
+    return estimated(wanted, Sizes.model_validate(SIZES), PLANNING)
+
+
+def on(accelerator: dict[str, Any], **resources: Any) -> Estimate:
+    return estimate(resources={"accelerator": accelerator, **resources})
+
+
+def test_it_is_in_status_together_with_what_it_is_made_from() -> None:
+    said = message("prepare", {"model": PREPARED["model"], "dataset": PREPARED["dataset"], "sizes": SIZES})
+    status = plan(succeeding("prepare", STARTED, said), NOW).status
+    assert status["estimate"]["parameters"] == 134_515_008
+    assert status["estimate"]["fit"] == "Fits"
+    assert status["dataset"] == PREPARED["dataset"]
+
+
+def test_without_sizes_there_is_none_and_training_goes_on() -> None:
+    assert "estimate" not in plan(succeeding("prepare", STARTED), NOW).status
+    assert [o["kind"] for o in plan(at(PREPARED, facts=FACTS), NOW).apply][-1] == "Job"
+
+
+def test_on_cpu_memory_is_that_of_the_pod_and_time_is_not_guessed() -> None:
+    found = estimate()
+    assert found.fit == "Fits"
+    assert found.memory.weights_bytes == 4 * 134_515_008
+    assert found.memory.available_bytes == 2 * 1024**3
+    assert (found.recompute, found.seconds, found.cost) == ("None", None, None)
+    assert found.message.startswith("134.5 M parameters of 4 bytes take 0.501 GiB, 4.884 M trained ones 0.127 GiB")
+
+
+def test_the_parts_make_the_total() -> None:
+    memory = estimate().memory
+    parts = memory.weights_bytes + memory.trainable_bytes + memory.activations_bytes + memory.loss_bytes
+    assert memory.total_bytes == parts + memory.overhead_bytes
+
+
+def test_a_known_accelerator_has_time_and_cost() -> None:
+    found = on({"products": [H100]})
+    assert found.fit == "Fits"
+    assert found.memory.weights_bytes == 2 * 134_515_008
+    assert found.tokens_per_second is not None
+    assert found.seconds == round(120_000 / found.tokens_per_second)
+    assert found.cost == "0.00 USD"
+    assert f"of the 79.6 GiB of {H100}; 120 k tokens at" in found.message
+
+
+def test_all_accelerators_that_are_held_are_paid_for() -> None:
+    long = {"training": {"epochs": 1000}}
+    one = estimate(resources={"accelerator": {"products": [H100]}}, **long)
+    four = estimate(resources={"accelerator": {"products": [H100], "perNode": 4}}, **long)
+    assert one.cost is not None
+    assert four.cost is not None
+    assert float(four.cost.split()[0]) == pytest.approx(4 * float(one.cost.split()[0]), abs=0.03)
+    assert four.seconds == one.seconds
+
+
+def test_an_accelerator_of_which_nothing_is_known_is_neither_refused_nor_promised() -> None:
+    found = on({})
+    assert (found.fit, found.memory.available_bytes, found.seconds) == ("Unknown", None, None)
+    assert "name spec.resources.accelerator.products or minMemory to have it checked" in found.message
+
+
+def test_less_memory_than_the_smallest_pass_needs_is_refused_with_what_would_do() -> None:
+    found = estimate(resources={"memory": "512Mi"})
+    assert (found.fit, found.recompute, found.pass_tokens) == ("DoesNotFit", "All", 120)
+    assert "spec.resources.memory is 0.5 GiB; ask for 2Gi in a new FineTuneJob" in found.message
+    assert estimate(resources={"memory": "2Gi"}).fit == "Fits"
+
+
+def test_an_accelerator_that_is_too_small_is_refused_with_the_smallest_that_is_not() -> None:
+    found = on({"minMemory": "1G"})
+    assert found.fit == "DoesNotFit"
+    assert "nvidia.com/gpu has 0.931 GiB; the smallest that holds it is NVIDIA-A10" in found.message
+
+
+def test_the_pod_must_hold_the_model_that_passes_through_it() -> None:
+    found = on({"products": [H100]}, memory="512Mi")
+    assert found.fit == "DoesNotFit"
+    assert "the base model passes through the pod's memory" in found.message
+    assert "ask for 2Gi in a new FineTuneJob" in found.message
+
+
+def test_steps_say_how_many_tokens_there_are() -> None:
+    found = estimate(training={"epochs": None, "maxSteps": 50, "tokensPerStep": 1024})
+    assert "51.2 k tokens are trained on" in found.message
+
+
+def test_usage_is_priced_as_the_estimate_was() -> None:
+    spec = {"resources": {"accelerator": {"products": [H100]}}}
+    priced = at(PREPARED, facts=FACTS).facts
+    seen = succeeding("fit", PREPARED, spec=spec, facts=type(priced)(**{**vars(priced), "planning": PLANNING}))
+    assert plan(seen, NOW).status["usage"] == {"preemptions": 2, "acceleratorSeconds": 120, "cost": "0.08 USD"}
