@@ -27,8 +27,13 @@ def stamped(new: Status, old: Status, now: datetime) -> dict[str, Any]:
 
 
 def differs(new: Status, old: Status) -> bool:
-    """Whether writing `new` would change anything; conditions are a map by type, so their order does not count."""
-    return _by_type(new) != _by_type(old)
+    """Whether writing `new` would change anything; conditions are a map by type, so their order does not count.
+
+    A plan states every condition of its kind, so a condition of another type is somebody else's: it is left alone.
+    """
+    ours = {c["type"] for c in new.get("conditions", ())}
+    mine = {**old, "conditions": [c for c in old.get("conditions", ()) if c["type"] in ours]}
+    return _by_type(new) != _by_type(mine)
 
 
 def obstructed(status: Status, obstacle: Obstacle, generation: int) -> dict[str, Any]:

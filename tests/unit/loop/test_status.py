@@ -39,10 +39,15 @@ def test_without_conditions_nothing_is_added() -> None:
 def test_the_order_of_conditions_is_no_difference_but_their_words_are() -> None:
     a, b = condition("A", "True"), condition("B", "False")
     assert not differs({"conditions": [a, b]}, {"conditions": [b, a]})
-    assert differs({"conditions": [a]}, {"conditions": [a, b]})
+    assert differs({"conditions": [a, b]}, {"conditions": [a]})
     assert differs({"conditions": [a]}, {"conditions": [{**a, "message": "new"}]})
     assert differs({"phase": "A"}, {"phase": "B"})
     assert not differs({}, {})
+
+
+def test_a_condition_of_somebody_else_is_no_difference() -> None:
+    ours, theirs = condition("Complete", "False"), condition("example.com/Approved", "True")
+    assert not differs({"conditions": [ours]}, {"conditions": [ours, theirs]})
 
 
 def test_an_obstacle_is_stalled_for_programs_and_the_reason_for_people() -> None:

@@ -214,7 +214,9 @@ def pod_has_failed(ctx: Context) -> Decision | None:
     run = ctx.run
     if not isinstance(run, results.Running) or run.failed is None or run.phase == "Running":
         return None
-    said = f"The last try failed and the next one begins: {run.failed.message}"
+    # After a mistake of the user the Job makes no other pod: it is over as soon as its controller has seen this one.
+    last = run.failed.result is not None and not run.failed.result.retryable
+    said = f"The last try failed{'' if last else ' and the next one begins'}: {run.failed.message}"
     return _at_work(ctx, Verdict("Pending", Reason.RETRYING, said))
 
 

@@ -255,10 +255,26 @@ CASES: dict[str, Case] = {
         "used more than the memory of its node; raise spec.resources.memory in a new Evaluation",
         FAILED,
     ),
+    "the pod failed by a mistake, and its Job has not seen it": Case(
+        running(
+            pod(
+                "Failed",
+                containers=[terminated(42, failed("evaluate", "HeldOutInvalid", "line 3 is no JSON"))],
+            )
+        ),
+        "Pending",
+        Reason.RETRYING,
+        "The last try failed: line 3 is no JSON",
+        READY,
+        makes=True,
+    ),
     "the last pod failed": Case(
         running(
             pod(
-                "Failed", name="work-a", age=200, containers=[terminated(1, failed("evaluate", "IoError", "disk full"))]
+                "Failed",
+                name="work-a",
+                age=200,
+                containers=[terminated(1, failed("evaluate", "IoError", "disk full", retryable=True))],
             ),
             pod(name="work-b"),
         ),
