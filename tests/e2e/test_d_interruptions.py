@@ -13,7 +13,7 @@ from anneal.api.conditions import is_true
 
 pytestmark = pytest.mark.e2e
 LONG = {
-    "maxSteps": 60,
+    "maxSteps": 40,
     "tokensPerStep": 512,
     "maxLength": 256,
     "learningRate": "1e-3",
@@ -39,7 +39,9 @@ def leader(anneal: Anneal) -> str:
 
 
 def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal) -> None:
-    anneal.apply(job("pausing", SOURCE, training=LONG))
+    """Two pods of two processes each: all of them leave after the same step, and come back."""
+    spread = {"nodes": 2, "processesPerNode": 2, "cpu": "100m", "memory": "5Gi"}
+    anneal.apply(job("pausing", SOURCE, training=LONG, resources=spread, workspace={"accessMode": "ReadWriteMany"}))
     anneal.wait("FineTuneJob", "pausing", lambda o: step_of(o) >= 3 or is_true(o, "Failed"), 300)
     anneal.kubectl("patch", "ftj", "pausing", "--type=merge", "-p", '{"spec":{"suspend":true}}')
     paused = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Suspended"), 120)
@@ -112,3 +114,24 @@ def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: A
         assert time.monotonic() < deadline, f"still there long after spec.ttlSecondsAfterFinished: {left}"
         time.sleep(1)
     assert is_true(anneal.get("FineTuneJob", "edited"), "Complete")
+
+
+def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal) -> None:
+    anneal.apply(job("late", SOURCE, training=LONG, activeDeadlineSeconds=15))
+    ended = anneal.wait("FineTuneJob", "late", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 120)
+    assert is_true(ended, "Failed")
+    assert ended["status"]["reason"] == "DeadlineExceeded"
+    assert "15 s (spec.activeDeadlineSeconds)" in ended["status"]["message"]
+    deadline = time.monotonic() + 60
+    while [*pods(anneal, ended, "prepare"), *pods(anneal, ended, "fit")]:
+        assert time.monotonic() < deadline, "its pods still run"
+        time.sleep(1)
+
+
+def test_training_that_needs_more_memory_is_tried_as_often_as_the_spec_says(anneal: Anneal) -> None:
+    little = {"cpu": "100m", "memory": "300Mi"}
+    anneal.apply(job("starved", SOURCE, resources=little, backoffLimit=1))
+    ended = anneal.wait("FineTuneJob", "starved", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 240)
+    assert is_true(ended, "Failed")
+    assert "raise spec.resources.memory" in ended["status"]["message"]
+    assert "given up after 2 failed pods" in ended["status"]["message"]

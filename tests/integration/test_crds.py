@@ -87,6 +87,13 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.lora", None, "exactly one of lora must be set"),
     ("FineTuneJob", "spec.training.learningRate", "abc", "must be a decimal number in quotes"),
     ("FineTuneJob", "spec.resources.memory", "6 GB", "must be a quantity"),
+    ("FineTuneJob", "spec.resources.nodes", 2, "resources.nodes above 1 needs workspace.accessMode ReadWriteMany"),
+    (
+        "FineTuneJob",
+        "spec.resources",
+        {"processesPerNode": 2, "accelerator": {"perNode": 4}},
+        "resources.processesPerNode must be resources.accelerator.perNode",
+    ),
     ("Evaluation", "spec.baselines.0.fromCandidate", None, "exactly one of fromCandidate must be set"),
     (
         "Evaluation",

@@ -26,6 +26,7 @@ from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.lora import adapt
 from anneal_trainer.fit.loss import AnswerLoss
 from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.ranks import Alone
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.prepare.template import Rendered
@@ -95,7 +96,7 @@ def seconds_of_ours(rows: TrainingRows) -> float:
     passes = Passes(rows, AnswerLoss(tuned), torch.device("cpu"), max_tokens=4096, autocast=torch.float32)
     passes = sharing(passes, tuned, TOKENS_PER_STEP)
     state = TrainingState()
-    loop.train(loop.Trainer(tuned, optimizer, passes, plan, training, Preemption()), state, lambda: None)
+    loop.train(loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone()), state, lambda: None)
     assert state.tokens == rows.lengths.sum()
     return time.process_time() - began
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, PublishRun, RunResult, parse_run
 from anneal_trainer.errors import Preempted, TrainerError, UserMistake
+from anneal_trainer.launch import launch, result_file
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.termination import Role, exit_code, result_of, write_result
 
@@ -36,7 +37,10 @@ def main() -> int:
     preemption = Preemption()
     preemption.listen()
     result = run(Path(os.environ.get("ANNEAL_RUN_FILE", RUN_FILE)), preemption)
-    write_result(Path(os.environ.get("ANNEAL_TERMINATION_FILE", TERMINATION_FILE)), result)
+    if (mine := result_file()) is not None:
+        write_result(mine, result)
+    else:
+        write_result(Path(os.environ.get("ANNEAL_TERMINATION_FILE", TERMINATION_FILE)), result)
     return exit_code(result)
 
 
@@ -69,6 +73,8 @@ def _do(text: bytes, preemption: Preemption) -> RunResult:
         from anneal_trainer.prepare.run import prepare
 
         return prepare(job, preemption)
+    if isinstance(job, FitRun) and job.ranks is not None and result_file() is None:
+        return launch(job.ranks, job.object.uid)
     if isinstance(job, FitRun):
         from anneal_trainer.fit.run import fit
 

@@ -58,6 +58,10 @@ class TrainingRows:
         span = slice(self.offsets[index], self.offsets[index + 1])
         return self.tokens[span], self.labelled[span]
 
+    def size_of(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """(tokens to learn, all tokens) of some rows."""
+        return sum(int(self.row(int(i))[1].sum()) for i in indices), int(self.lengths[indices].sum())
+
 
 def flatten(rows: Sequence[Rendered]) -> TrainingRows:
     """The rows in the order given."""

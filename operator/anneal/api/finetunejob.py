@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anneal.api.conditions import Conditions
 from anneal.api.dataset import Dataset, DatasetStatus
@@ -17,6 +17,7 @@ from anneal.api.model import (
     Quantity,
     Sentence,
     Timestamp,
+    cel,
     immutable_after_start,
 )
 from anneal.api.references import PvcUri
@@ -35,7 +36,25 @@ class BaseModelSource(ApiModel):
 class TrainingResources(Resources):
     """What the training pods ask for."""
 
-    nodes: int = Field(default=1, ge=1, le=1, description="Training pods; one is supported. Default: 1.")
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Training pods that work on each step together, every one with the whole model. Needs"
+        " workspace.accessMode ReadWriteMany when more than 1. Default: 1.",
+    )
+    processes_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Training processes in each pod; with accelerators exactly one for each, which is also the"
+        " default. Default: 1 without accelerators.",
+    )
+
+    @property
+    def processes(self) -> int:
+        """Training processes in each pod."""
+        return self.processes_per_node or (self.accelerator.per_node if self.accelerator is not None else 1)
 
 
 class Workspace(ApiModel):
@@ -175,12 +194,38 @@ class FineTuneJobStatus(ApiModel):
     usage: Usage | None = Field(default=None, description="What the job has cost so far.")
 
 
+SHARED_WORKSPACE = "resources.nodes above 1 needs workspace.accessMode ReadWriteMany: all pods read and write there"
+PROCESS_EACH = "resources.processesPerNode must be resources.accelerator.perNode: one process for each accelerator"
+
+
 class FineTuneJob(ApiModel):
     """Fine-tunes a base model on examples and publishes the result as an artifact with a digest."""
 
     spec: FineTuneJobSpec = Field(description="What is wanted.")
     status: FineTuneJobStatus | None = Field(default=None, description="What is. Written by the operator.")
 
+    @model_validator(mode="after")
+    def _pods_fit_together(self) -> Self:
+        resources = self.spec.resources
+        if resources.nodes > 1 and self.spec.workspace.access_mode != "ReadWriteMany":
+            raise ValueError(SHARED_WORKSPACE)
+        if resources.accelerator is not None and resources.processes != resources.accelerator.per_node:
+            raise ValueError(PROCESS_EACH)
+        return self
+
+
+_SHARED_WORKSPACE = cel(
+    "!has(self.spec.resources) || !has(self.spec.resources.nodes) || self.spec.resources.nodes == 1 ||"
+    " (has(self.spec.workspace) && has(self.spec.workspace.accessMode) &&"
+    " self.spec.workspace.accessMode == 'ReadWriteMany')",
+    SHARED_WORKSPACE,
+)
+_PROCESS_EACH = cel(
+    "!has(self.spec.resources) || !has(self.spec.resources.processesPerNode) || !has(self.spec.resources.accelerator)"
+    " || self.spec.resources.processesPerNode == (has(self.spec.resources.accelerator.perNode) ?"
+    " self.spec.resources.accelerator.perNode : 1)",
+    PROCESS_EACH,
+)
 
 KIND = KindInfo(
     kind="FineTuneJob",
@@ -188,10 +233,12 @@ KIND = KindInfo(
     singular="finetunejob",
     short_names=("ftj",),
     model=FineTuneJob,
-    rules=tuple(
-        immutable_after_start(
+    rules=(
+        _SHARED_WORKSPACE,
+        _PROCESS_EACH,
+        *immutable_after_start(
             "model", "dataset", *METHODS, "training", "resources", "planner", "scheduling", "workspace", "output"
-        )
+        ),
     ),
     columns=(
         Column("Phase", ".status.phase"),

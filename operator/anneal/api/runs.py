@@ -39,6 +39,9 @@ EXIT_PREEMPTED = 75  # state is saved: the Job starts a new pod and does not cou
 
 MAX_RESULT_BYTES = 4096
 
+#: TCP port at which the processes of a training that is spread over several meet; torchrun's own default.
+RANKS_PORT = 29500
+
 
 class ObjectIdentity(ApiModel):
     """The object that a run works for."""
@@ -88,6 +91,15 @@ class PrepareRun(ApiModel):
     workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with fit and publish.")
 
 
+class Ranks(ApiModel):
+    """The processes of a training that is spread over several."""
+
+    pods: int = Field(ge=1, description="Pods; each knows its number by its index in the Job.")
+    per_pod: int = Field(ge=1, description="Processes in each pod.")
+    address: str = Field(description="Host name of the pod with index 0, where all meet.")
+    port: int = Field(default=RANKS_PORT, description="TCP port there.")
+
+
 class FitRun(ApiModel):
     """Train on the prepared data, from the newest complete checkpoint if there is one."""
 
@@ -98,6 +110,7 @@ class FitRun(ApiModel):
     train_digest: Digest = Field(description="Digest that prepare gave to the training rows.")
     lora: Lora = Field(description="The method.")
     training: Training = Field(description="Hyperparameters.")
+    ranks: Ranks | None = Field(default=None, description="The processes, if there are several.")
     workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with prepare and publish.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
 

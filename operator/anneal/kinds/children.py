@@ -23,7 +23,8 @@ MANAGER = "anneal"
 OWNER_UID = "anneal.dev/owner-uid"
 OWNER = "anneal.dev/owner"
 ROLE = "anneal.dev/role"
-MAX_NAME = 63
+#: A DNS label, less what Kubernetes appends to a Job's name for the host name of a numbered pod ("-63").
+MAX_NAME = 60
 USER = 65532
 
 
@@ -34,7 +35,7 @@ def hash8(*parts: object) -> str:
 
 
 def child_name(owner: str, role: str, *parts: object) -> str:
-    """`{owner}-{role}-{hash8}`, at most 63 characters, a DNS label. The owner's name is cut, never the hash."""
+    """`{owner}-{role}-{hash8}`, at most 60 characters, a DNS label. The owner's name is cut, never the hash."""
     return child_name_with(owner, role, hash8(owner, role, *parts))
 
 

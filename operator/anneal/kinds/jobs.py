@@ -40,6 +40,23 @@ def job(seen: Seen, name: str, role: str, template: Mapping[str, Any], backoff_l
     )
 
 
+def spread(wanted: Object, pods: int, meeting: str) -> Object:
+    """The same Job with `pods` pods that work at once, each with a number and a host name below Service `meeting`."""
+    spec = wanted["spec"]
+    template = spec["template"]
+    template = {**template, "spec": {**template["spec"], "subdomain": meeting}}
+    return {
+        **wanted,
+        "spec": {
+            **spec,
+            "completionMode": "Indexed",
+            "parallelism": pods,
+            "completions": pods,
+            "template": template,
+        },
+    }
+
+
 def suspended(wanted: Object) -> Object:
     """The same Job, asked to give its pods back."""
     return {**wanted, "spec": {**wanted["spec"], "suspend": True}}

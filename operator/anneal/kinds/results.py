@@ -140,7 +140,9 @@ def _running(seen: Seen, job: Object, now: datetime, memory_advice: str) -> Runn
     mine = pods_of(seen, job)
     at_fault = _last_at_fault(seen, job)
     failed = pods.failure(at_fault, memory_advice) if at_fault is not None else None
-    current = next((p for p in reversed(mine) if not pods.is_over(p)), None)
+    unfinished = [p for p in mine if not pods.is_over(p)]
+    # With several pods, the one that all others wait for.
+    current = next((p for p in unfinished if pods.phase_of(p) == "Pending"), unfinished[-1] if unfinished else None)
     if current is not None:
         wait = pods.waiting(current, now)
         starting = pods.phase_of(current) == "Pending" and wait is None

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from anneal.api.artifacts import digest_of_file, digest_of_json
 from anneal.api.runs import FitRun
 from anneal_trainer import files
+from anneal_trainer.errors import Unavailable
 from anneal_trainer.fit.state import TrainingState
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -98,6 +99,16 @@ class CheckpointStore:
                 return checkpoint
             _LOG.warning("checkpoint %s is passed over: it has other data or settings", checkpoint.path.name)
         return None
+
+    def at(self, step: int) -> Checkpoint | None:
+        """The checkpoint of that step, or None for step 0. Raises Unavailable when this pod does not see it (yet)."""
+        if step == 0:
+            return None
+        try:
+            return _verified(self.folder / f"{_PREFIX}{step:08d}")
+        except (OSError, ValueError) as error:
+            said = f"the checkpoint of step {step}, which another pod goes on from, cannot be read here: {error}"
+            raise Unavailable("CheckpointNotSeen", said) from error
 
     def save(self, state: TrainingState, tensors: Mapping[str, bytes]) -> None:
         """Writes a checkpoint of `state` with the files given, and removes the oldest beyond `keep`."""

@@ -20,6 +20,7 @@ from anneal.api.training import Training
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit.batches import Step, StepPlan
 from anneal_trainer.fit.passes import Passes
+from anneal_trainer.fit.ranks import Ranks
 from anneal_trainer.fit.schedule import learning_rate
 from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.preemption import Preemption
@@ -29,7 +30,7 @@ _LOG_SECONDS = 5.0
 
 
 class StopRequested(Exception):  # noqa: N818 - a way to leave the loop, not an error
-    """The pod was asked to go. Counters, adapter and moments are those of the last whole step."""
+    """The pod, or another of the same training, was asked to go. All that is to be saved is that of a whole step."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,19 @@ class Trainer:
     plan: StepPlan
     training: Training
     preemption: Preemption
+    ranks: Ranks
 
 
 def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]) -> None:
     """Does the steps that `state` has not done, counting each in it and calling `after_step`.
 
-    Raises StopRequested between two passes, and UserMistake when the loss is not a number any more.
+    Raises StopRequested between two passes (or steps, with several ranks), and UserMistake when the loss is not a
+    number any more.
     """
     logged = time.monotonic()
     for step in trainer.plan.after(state.step):
         began = time.monotonic()
-        loss_sum, labelled, tokens = _step(trainer, step)
+        loss_sum, labelled, tokens, leaving = _step(trainer, step)
         if not math.isfinite(loss_sum):
             raise UserMistake(
                 "LossNotFinite",
@@ -65,24 +68,29 @@ def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]
             _LOG.info("step %d of %d, loss %s", state.step, trainer.plan.total_steps, state.loss)
             logged = now
         after_step()
+        if leaving:
+            raise StopRequested
 
 
-def _step(trainer: Trainer, step: Step) -> tuple[float, int, int]:
-    """(sum of the loss, labelled tokens, all tokens) of a step, after its update."""
+def _step(trainer: Trainer, step: Step) -> tuple[float, int, int, bool]:
+    """(sum of the loss, labelled tokens, all tokens) of a step, after its update, and whether all ranks leave now."""
     # Dropout depends on the step alone, so there is no random state to save or to lose.
     torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
     rate = learning_rate(trainer.training, step.number, trainer.plan.total_steps)
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
-    work = trainer.passes.of(step.rows)
-    loss_sum = torch.zeros((), device=trainer.passes.device)
+    passes, ranks = trainer.passes, trainer.ranks
+    labelled, tokens = passes.rows.size_of(step.rows)
+    work = passes.of(ranks.share(step.rows, passes.rows.lengths), labelled)
+    loss_sum = torch.zeros((), device=passes.device)
     for loss in work.losses():
-        if trainer.preemption.requested:
+        if ranks.may_leave(trainer.preemption):
             trainer.optimizer.zero_grad()
             raise StopRequested
         loss_sum += loss
     parameters = trainer.optimizer.param_groups[0]["params"]
+    leaving = ranks.add_up(parameters, loss_sum, trainer.preemption)
     torch.nn.utils.clip_grad_norm_(parameters, float(trainer.training.max_grad_norm))
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
-    return loss_sum.item(), work.labelled, work.tokens
+    return loss_sum.item(), labelled, tokens, leaving

@@ -36,8 +36,9 @@ class Passes:
     autocast: torch.dtype
     shared: int = 0
 
-    def of(self, rows: Indices) -> StepWork:
-        return StepWork(self, rows)
+    def of(self, rows: Indices, labelled: int) -> StepWork:
+        """The work on `rows` of a step that has `labelled` tokens to learn in all."""
+        return StepWork(self, rows, labelled)
 
     def forward(self, batch: Batch, cache: Any) -> torch.Tensor:
         """The loss sum of a batch that follows what is in the cache."""
@@ -57,11 +58,10 @@ class Passes:
 class StepWork:
     """The passes of one step. Gradients are in the parameters once `losses` is consumed."""
 
-    def __init__(self, passes: Passes, rows: Indices) -> None:
+    def __init__(self, passes: Passes, rows: Indices, labelled: int) -> None:
         self._passes = passes
         self._rows = rows
-        self.labelled = sum(int(passes.rows.row(int(i))[1].sum()) for i in rows)
-        self.tokens = int(passes.rows.lengths[rows].sum())
+        self._labelled = labelled
 
     def losses(self) -> Iterator[torch.Tensor]:
         """The loss sum of each pass, detached, after its backward pass.
@@ -73,7 +73,7 @@ class StepWork:
         for indices in micro_batches(self._rows, passes.rows.lengths - passes.shared, passes.max_tokens):
             batch = collate(passes.rows, indices, passes.shared, passes.device)
             loss = passes.forward(batch, beginning.for_rows(len(indices)))
-            (loss / self.labelled).backward()  # type: ignore[no-untyped-call]
+            (loss / self._labelled).backward()  # type: ignore[no-untyped-call]
             yield loss.detach()
         beginning.backward()
 
@@ -87,7 +87,7 @@ def sharing(passes: Passes, model: Any, tokens_per_step: int) -> Passes:
     few = np.arange(min(2, len(passes.rows)))
 
     def loss_of(way: Passes) -> torch.Tensor:
-        return torch.stack(list(way.of(few).losses())).sum()
+        return torch.stack(list(way.of(few, passes.rows.size_of(few)[0]).losses())).sum()
 
     if agree(lambda: loss_of(passes), lambda: loss_of(trial), model, _TOLERANCE[passes.autocast]):
         _LOG.info("the first %d tokens, the same in all rows, are run once a step", shared)

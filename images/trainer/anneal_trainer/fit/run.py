@@ -26,6 +26,7 @@ from anneal_trainer.fit.lora import adapt
 from anneal_trainer.fit.loss import AnswerLoss
 from anneal_trainer.fit.memory import pass_limit
 from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.progress import Reporter
@@ -38,19 +39,26 @@ _LOG = logging.getLogger(__name__)
 def fit(run: FitRun, preemption: Preemption) -> RunResult:
     """Trains to the last step. Raises Preempted, UserMistake."""
     _check_settings(run)
+    with joined(_device()) as ranks:
+        return _fit(run, preemption, ranks)
+
+
+def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
     workspace = Workspace(Path(run.workspace))
     prepared = rows.read(workspace.train, run.train_digest)
     plan = StepPlan(prepared.lengths, run.training)
     store = CheckpointStore(workspace.checkpoints, fingerprint(run), run.training.checkpoint.keep)
     newest = store.newest()
+    if (agreed := ranks.agreed(newest.manifest.step if newest else 0)) != (newest.manifest.step if newest else 0):
+        newest = store.at(agreed)
     state = newest.state() if newest else TrainingState()
     if state.step < plan.total_steps:
-        trainer = _assemble(run, prepared, plan, preemption)
+        trainer = _assemble(run, prepared, plan, preemption, ranks)
         if newest:
             tensors.restore(newest, trainer.model, trainer.optimizer)
             state.resumes += 1
             _LOG.info("going on from step %d of %d", state.step, plan.total_steps)
-        with Reporter(run.reporting) as reporter:
+        with Reporter(run.reporting if ranks.leads else None) as reporter:
             _train_and_save(run, trainer, state, store, reporter)
     return RunResult(
         role="fit",
@@ -73,11 +81,20 @@ def _check_settings(run: FitRun) -> None:
         raise UserMistake("InvalidSettings", "this accelerator has no bfloat16: set training.precision to FP32")
 
 
-def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: Preemption) -> Trainer:
+def _device() -> torch.device:
+    """The accelerator that is this rank's, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: Preemption, ranks: Ranks) -> Trainer:
     """Loads the base, adapts it, and puts together what the loop works with."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     dtype = _precision(run, device)
     try:
         verify_base_model(Path(run.model.path), run.base_digest)
@@ -105,6 +122,7 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         plan=plan,
         training=run.training,
         preemption=preemption,
+        ranks=ranks,
     )
 
 
@@ -136,7 +154,8 @@ def _train_and_save(
     def save() -> None:
         nonlocal saved_step
         if saved_step != state.step:
-            store.save(state, tensors.encode(trainer.model, trainer.optimizer, run.model.uri))
+            if trainer.ranks.leads:
+                store.save(state, tensors.encode(trainer.model, trainer.optimizer, run.model.uri))
             saved_step = state.step
 
     def after_step() -> None:

@@ -5,9 +5,10 @@ Names are functions of the object's name and uid, so every pass asks for the sam
 
 from __future__ import annotations
 
-from anneal.api.runs import WORKSPACE_DIR
+from anneal.api.runs import RANKS_PORT, WORKSPACE_DIR
 from anneal.kinds.children import (
     accelerator_affinity,
+    child_labels,
     child_name,
     claim_volumes,
     container,
@@ -20,10 +21,10 @@ from anneal.kinds.children import (
 from anneal.kinds.contract import Delete, Object, Seen
 from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.steps import FIT, Step
-from anneal.kinds.jobs import job
+from anneal.kinds.jobs import job, spread
 
 #: Kinds of the children, in the order in which they are deleted; pods go with their Jobs.
-OWNED = (("batch/v1", "Job"), ("v1", "ConfigMap"), ("v1", "PersistentVolumeClaim"))
+OWNED = (("batch/v1", "Job"), ("v1", "Service"), ("v1", "ConfigMap"), ("v1", "PersistentVolumeClaim"))
 
 
 def step_name(seen: Seen, step: Step) -> str:
@@ -38,7 +39,21 @@ def workspace_name(seen: Seen) -> str:
 def of_step(ctx: Context, step: Step) -> tuple[Object, ...]:
     """All that a step needs, what is needed first first."""
     config_map = run_config_map(ctx.seen, step_name(ctx.seen, step), step.role, step.run(ctx))
-    return (*workspace(ctx), config_map, step_job(ctx, step))
+    return (*workspace(ctx), config_map, *meeting(ctx, step), step_job(ctx, step))
+
+
+def meeting(ctx: Context, step: Step) -> tuple[Object, ...]:
+    """The headless Service by which the pods of a spread training find each other, before any of them is ready."""
+    if step is not FIT or ctx.spec.resources.nodes == 1:
+        return ()
+    name = step_name(ctx.seen, step)
+    spec = {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": child_labels(ctx.seen, step.role),
+        "ports": [{"name": "ranks", "port": RANKS_PORT}],
+    }
+    return ({"apiVersion": "v1", "kind": "Service", "metadata": metadata(ctx.seen, name, step.role), "spec": spec},)
 
 
 def workspace(ctx: Context) -> tuple[Object, ...]:
@@ -86,7 +101,8 @@ def step_job(ctx: Context, step: Step) -> Object:
         terminationGracePeriodSeconds=step.grace_seconds,
         **accelerator_affinity(step.resources(spec)),
     )
-    return job(seen, name, step.role, template, spec.backoff_limit)
+    wanted = job(seen, name, step.role, template, spec.backoff_limit)
+    return spread(wanted, spec.resources.nodes, name) if step is FIT and spec.resources.nodes > 1 else wanted
 
 
 def delete(child: Object) -> Delete:

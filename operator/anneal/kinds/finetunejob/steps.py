@@ -12,10 +12,10 @@ from typing import Literal, TypeVar
 from anneal.api.finetunejob import Artifact, FineTuneJobSpec, FineTuneJobStatus, Usage
 from anneal.api.model import ApiModel
 from anneal.api.references import PvcLocation, parse
-from anneal.api.runs import FitRun, PrepareRun, PublishRun, Reporting, Run, RunResult, SourceInput
+from anneal.api.runs import FitRun, PrepareRun, PublishRun, Ranks, Reporting, Run, RunResult, SourceInput
 from anneal.api.training import Progress
 from anneal.api.workloads import Resources
-from anneal.kinds.children import identity
+from anneal.kinds.children import child_name, identity
 from anneal.kinds.conditions import Mark, no, yes
 from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated
@@ -95,8 +95,19 @@ def fit_run(ctx: Context) -> FitRun:
         train_digest=_needed(status.dataset, "dataset").digest,
         lora=_needed(spec.lora, "lora"),
         training=spec.training,
+        ranks=_ranks(ctx),
         reporting=Reporting(url=reports.url) if reports is not None else None,
     )
+
+
+def _ranks(ctx: Context) -> Ranks | None:
+    """The processes of training, if there are several; they meet at the pod with index 0."""
+    pods, processes = ctx.spec.resources.nodes, ctx.spec.resources.processes
+    if pods * processes == 1:
+        return None
+    name = child_name(ctx.seen.name, "fit", ctx.seen.uid)
+    address = f"{name}-0.{name}.{ctx.seen.namespace}.svc" if pods > 1 else "localhost"
+    return Ranks(pods=pods, per_pod=processes, address=address)
 
 
 def publish_run(ctx: Context) -> PublishRun:

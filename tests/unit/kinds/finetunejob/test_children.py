@@ -240,3 +240,38 @@ def test_a_second_pass_asks_for_nothing_new(role: str) -> None:
 
 def test_a_claim_that_is_there_is_no_childs() -> None:
     assert claim("hub")["metadata"]["name"] not in {c["metadata"]["name"] for c in children_of(STARTED)}
+
+
+SPREAD = {"resources": {"nodes": 2, "processesPerNode": 3}, "workspace": {"accessMode": "ReadWriteMany"}}
+
+
+def test_a_spread_training_is_numbered_pods_that_meet_at_the_first() -> None:
+    made = asked("fit", spec=SPREAD)
+    assert list(made) == ["PersistentVolumeClaim", "ConfigMap", "Service", "Job"]
+    job, service = made["Job"], made["Service"]
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (2, 2)
+    assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    ranks = run_of("fit", spec=SPREAD).ranks
+    assert (ranks.pods, ranks.per_pod) == (2, 3)
+    assert ranks.address == f"{job['metadata']['name']}-0.{service['metadata']['name']}.team.svc"
+    assert list(asked("prepare", spec=SPREAD)) == ["PersistentVolumeClaim", "ConfigMap", "Job"]
+
+
+def test_several_accelerators_in_one_pod_are_several_processes_without_a_service() -> None:
+    spec = {"resources": {"accelerator": {"perNode": 4}}}
+    assert list(asked("fit", spec=spec)) == ["PersistentVolumeClaim", "ConfigMap", "Job"]
+    ranks = run_of("fit", spec=spec).ranks
+    assert (ranks.pods, ranks.per_pod, ranks.address) == (1, 4, "localhost")
+    assert run_of("fit").ranks is None
+
+
+def test_the_name_of_a_spread_job_leaves_room_for_the_number_of_a_pod() -> None:
+    obj = fine_tune_job("n" * 253, **SPREAD)
+    made = plan(seen(as_stored(obj, **PREPARED), claims=("hub", "models")), NOW).apply
+    job = next(o for o in made if o["kind"] == "Job")
+    assert len(f"{job['metadata']['name']}-{job['spec']['completions'] - 1}") <= 63

@@ -13,7 +13,6 @@ from tests.unit.kinds.finetunejob.cases import (
     at,
     children_of,
     failing,
-    running,
 )
 from tests.unit.kinds.scenes import NOW, ago, ended, pod, seen
 
@@ -98,6 +97,7 @@ def test_the_claims_of_a_job_are_looked_at_while_they_matter() -> None:
 
 
 def test_the_row_lists_all_that_a_plan_makes_and_reads() -> None:
-    made = {(o["apiVersion"], o["kind"]) for o in plan(running(STARTED), NOW).apply} | {("v1", "PersistentVolumeClaim")}
+    spread = {"resources": {"nodes": 2}, "workspace": {"accessMode": "ReadWriteMany"}}
+    made = {(o["apiVersion"], o["kind"]) for o in plan(at(PREPARED, spec=spread), NOW).apply}
     assert set(KIND_ROW.owns) == made | {("v1", "Pod")}
     assert KIND_ROW.info.kind == "FineTuneJob"

@@ -1,0 +1,89 @@
+"""One pod's ranks: starts them with torchrun, and makes of how each ended how the pod ended.
+
+torchrun knows nothing of results: it ends with 1 after a SIGTERM even when every rank saved its state. So each rank
+leaves its result in a file of its own, and the pod's result is the one that matters most.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from anneal.api.runs import Ranks, RunResult, parse_result
+from anneal_trainer.termination import exit_code
+
+_RESULT_PREFIX = "ANNEAL_RANK_RESULT"
+_JOIN_SECONDS = 900
+#: torchrun kills its ranks this long after SIGTERM; less than the pod's grace period.
+_LEAVE_SECONDS = 100
+_LOG = logging.getLogger(__name__)
+
+
+def launch(ranks: Ranks, run_id: str) -> RunResult:
+    """Runs this program once per rank of this pod and waits for all; `run_id` is the same in all pods.
+
+    Total: whatever happens becomes a result.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks.per_pod)))
+    config = LaunchConfig(
+        run_id=run_id,
+        min_nodes=ranks.pods,
+        max_nodes=ranks.pods,
+        nproc_per_node=ranks.per_pod,
+        rdzv_backend="static",
+        rdzv_endpoint=f"{ranks.address}:{ranks.port}",
+        rdzv_configs={"rank": _pod_index(), "timeout": _JOIN_SECONDS},
+        max_restarts=0,
+        shutdown_timeout=_LEAVE_SECONDS,
+    )
+    with TemporaryDirectory() as folder:
+        os.environ[_RESULT_PREFIX] = str(Path(folder) / "rank-")
+        try:
+            elastic_launch(config, sys.executable)("-m", "anneal_trainer")
+        except (ChildFailedError, SignalException) as error:
+            _LOG.info("not every rank ended by itself: %s", type(error).__name__)
+        return most_important(_left_behind(Path(folder), ranks.per_pod))
+
+
+def result_file() -> Path | None:
+    """Where this process leaves its result when it is a rank that `launch` started."""
+    prefix = os.environ.get(_RESULT_PREFIX)
+    return Path(f"{prefix}{os.environ['LOCAL_RANK']}") if prefix and "LOCAL_RANK" in os.environ else None
+
+
+def most_important(results: Sequence[RunResult]) -> RunResult:
+    """A mistake of the user before any other failure, that before a lost neighbour, that before preempted and done."""
+
+    def weight(result: RunResult) -> int:
+        if result.outcome != "Failed":
+            return 1 if result.outcome == "Preempted" else 0
+        return 4 if exit_code(result) != 1 else 3
+
+    return max(results, key=weight)
+
+
+def _pod_index() -> int:
+    """The pod's index in its Indexed Job; the Job's controller sets it in every container."""
+    return int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
+
+
+def _left_behind(folder: Path, count: int) -> list[RunResult]:
+    return [_result_of(folder / f"rank-{rank}", rank) for rank in range(count)]
+
+
+def _result_of(path: Path, rank: int) -> RunResult:
+    try:
+        return parse_result(path.read_text())
+    except (OSError, ValueError):
+        message = (
+            f"rank {rank} of pod {_pod_index()} ended without a word: it was killed, which mostly means out of memory"
+        )
+        return RunResult(role="fit", outcome="Failed", reason="RankKilled", message=message, retryable=True)
