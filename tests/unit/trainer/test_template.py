@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.prepare.formats import Message, RowError
-from anneal_trainer.prepare.template import DEFAULT_TEMPLATE, ChatTemplate, load_tokenizer
+from anneal_trainer.prepare.template import ChatTemplate, load_tokenizer
+from anneal_trainer.prepare.training_templates import DEFAULT_TEMPLATE
 
 CHAT = [
     Message("system", "Be brief."),

@@ -1,14 +1,15 @@
 """From a conversation to tokens, with the loss on the answers only, by the model's own chat template.
 
-Templates seldom say which part is the answer ({% generation %} is missing in most), so it is found by rendering
-prefixes: what the template writes up to the point where the assistant begins to speak is exactly what a server sends to
-the model, and what follows is exactly what the model has to say. That works for every template that only ever appends.
+What the template writes up to the point where the assistant begins to speak is exactly what a server sends to the
+model, and what follows is exactly what the model has to say. Where the answer ends, a template that marks it
+({% generation %}) says itself; with others, which are most, it is what the conversation up to the answer adds. Both
+work for templates that only ever append.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,7 @@ from jinja2 import TemplateError
 
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.prepare.formats import Message, RowError
-
-#: For base models that have none: a heading a turn, and the end-of-sequence token after each answer.
-DEFAULT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{- '### ' + message['role'] | capitalize + ':\\n' + message['content'] -}}"
-    "{{- eos_token if message['role'] == 'assistant' -}}{{- '\\n\\n' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '### Assistant:\\n' -}}{%- endif -%}"
-)
+from anneal_trainer.prepare.training_templates import marks_answers, training_template
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,8 @@ class ChatTemplate:
             )
         self._tokenizer = tokenizer
         self._stops = {int(tokenizer.eos_token_id), *stop_tokens}
-        self.text: str = tokenizer.get_chat_template() if tokenizer.chat_template else DEFAULT_TEMPLATE
+        self.text = training_template(tokenizer)
+        self._marked = marks_answers(self.text)
         self._control = _control_tokens(tokenizer)
 
     def render(self, messages: Sequence[Message]) -> Rendered:
@@ -60,20 +54,30 @@ class ChatTemplate:
         """
         self._refuse_control_tokens(messages)
         rendered = Rendered([], [])
-        whole = self._text(messages, until=len(messages))
         done = ""
-        for i, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            prompt, through = self._prompt(messages, i), self._text(messages, until=i + 1)
-            is_last = i == len(messages) - 1
-            if not (prompt.startswith(done) and through.startswith(prompt) and whole.startswith(through)):
-                if is_last:
-                    raise RowError("the chat template changes the question when the answer is added to it")
-                continue
+        for prompt, through in self._answers(messages):
             self._append(rendered, done, prompt, through)
             done = through
         return self._ended(rendered)
+
+    def _answers(self, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+        """(the text before it, the text up to its end) of each answer, every one a beginning of the next."""
+        whole, spans = self._whole(messages)
+        places = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        done = ""
+        for number, place in enumerate(places):
+            prompt = self._prompt(messages, place)
+            if len(spans) == len(places):
+                begins, ends = spans[number]
+                # A mark that begins before what a server sends has ended would teach the model to ask.
+                prompt, through = max(prompt, whole[:begins], key=len), whole[:ends]
+            else:
+                through = self._text(messages, until=place + 1)
+            if prompt.startswith(done) and through.startswith(prompt) and whole.startswith(through):
+                yield prompt, through
+                done = through
+            elif place == places[-1]:
+                raise RowError("the chat template changes the question when the answer is added to it")
 
     def _append(self, rendered: Rendered, done: str, prompt: str, through: str) -> None:
         """Adds what is new in `prompt` (not learned) and in `through` (the answer)."""
@@ -95,20 +99,32 @@ class ChatTemplate:
             tokens, labelled = [*tokens, int(self._tokenizer.eos_token_id)], [*labelled, True]
         return Rendered(tokens, labelled)
 
+    def _whole(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation as text, and where in it the template marks answers, if it does."""
+        if not self._marked:
+            return self._text(messages, until=len(messages)), []
+        texts, spans = self._apply(messages, return_assistant_tokens_mask=True)
+        return texts[0], spans[0]
+
     def _prompt(self, messages: Sequence[Message], until: int) -> str:
-        return self._apply([m.to_json() for m in messages[:until]], add_generation_prompt=True)
+        return str(self._apply(messages[:until], add_generation_prompt=True)[0][0])
 
     def _text(self, messages: Sequence[Message], until: int) -> str:
-        return self._apply([m.to_json() for m in messages[:until]], add_generation_prompt=False)
+        return str(self._apply(messages[:until])[0][0])
 
-    def _apply(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    def _apply(self, messages: Sequence[Message], **options: bool) -> Any:
+        """([text], [spans of answers]) by transformers, with nothing but the special tokens to fill in."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, chat_template=self.text, tokenize=False, add_generation_prompt=add_generation_prompt
+            return render_jinja_template(
+                [[m.to_json() for m in messages]],
+                chat_template=self.text,
+                **options,
+                **self._tokenizer.special_tokens_map,
             )
         except TemplateError as error:
             raise RowError(f"the chat template refuses it: {error.message or type(error).__name__}") from error
-        return str(text)
 
     def _tokens(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -130,6 +146,12 @@ def load_tokenizer(directory: Path) -> Any:
     """The tokenizer in a model's directory, from its files alone. Raises UserMistake."""
     from transformers import AutoTokenizer
 
+    if (directory / "tekken.json").exists() and not (directory / "tokenizer.json").exists():
+        raise UserMistake(
+            "TokenizerUnusable",
+            "the base model has its tokenizer in Mistral's own format alone (tekken.json): put the tokenizer.json and"
+            " tokenizer_config.json of a release that has them, with the same vocabulary, beside it",
+        )
     try:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
