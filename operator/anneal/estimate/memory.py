@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anneal.api.estimate import ModelShape
-from anneal.api.methods import Lora
+from anneal.estimate.shape import FUSED_EXPERTS
 
 GIB = 1024**3
 #: What a parameter that is trained takes: float32 value, gradient and two moments of Adam.
@@ -33,7 +33,7 @@ MOST_PASS_TOKENS = 16_384
 RECOMPUTE_EVERY = (0, 4, 2, 1)
 
 #: Families whose modelling code runs every expert for every token (transformers' own `Llama4TextMoe`).
-RUN_ALL_EXPERTS = frozenset({"llama4", "llama4_text"})
+RUN_ALL_EXPERTS = FUSED_EXPERTS
 #: Linear layers that share an input, by what that input is.
 ATTENTION_INPUTS = frozenset(
     {"q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa", "qkv_proj", "query_key_value"}
@@ -43,6 +43,20 @@ BLOCK_INPUTS = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
 
 Device = Literal["CPU", "Accelerator"]
 Layer = Literal["Dense", "Experts"]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank matrices beside linear layers.
+
+    Attributes:
+        targets: names of the layers, the last words of which count; none are all.
+        drops: whether inputs are dropped at random.
+    """
+
+    rank: int
+    targets: tuple[str, ...] = ()
+    drops: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class Work:
     """
 
     shape: ModelShape
-    lora: Lora
+    adapter: Adapter
     weight_bytes: float
     value_bytes: int
     labelled: float
@@ -91,15 +105,15 @@ class PassPlan:
     recompute_every: int
 
 
-def adapted(shape: ModelShape, lora: Lora) -> list[tuple[str, int, int, int]]:
+def adapted(shape: ModelShape, adapter: Adapter) -> list[tuple[str, int, int, int]]:
     """The linear layers that get an adapter: those that are named, or all."""
-    wanted = {name.rpartition(".")[2] for name in lora.target_modules}
+    wanted = {name.rpartition(".")[2] for name in adapter.targets}
     return [row for row in shape.linears if not wanted or row[0] in wanted]
 
 
-def trainable_parameters(shape: ModelShape, lora: Lora) -> int:
+def trainable_parameters(shape: ModelShape, adapter: Adapter) -> int:
     """Sum of rank x (inputs + outputs) over the adapted layers."""
-    return sum(lora.rank * (i + o) * copies for _, i, o, copies in adapted(shape, lora))
+    return sum(adapter.rank * (i + o) * copies for _, i, o, copies in adapted(shape, adapter))
 
 
 def activation_bytes(work: Work, plan: PassPlan) -> int:
@@ -108,7 +122,7 @@ def activation_bytes(work: Work, plan: PassPlan) -> int:
     layers = {layer: _layer_bytes(work, layer) for layer, number in _layers(shape) if number}
     whole = sum(layers[layer] * number for layer, number in _layers(shape) if number)
     # Autocast keeps a copy of the adapters in its own precision.
-    cast = 2 * trainable_parameters(shape, work.lora) if work.value_bytes == 2 else 0
+    cast = 2 * trainable_parameters(shape, work.adapter) if work.value_bytes == 2 else 0
     if not plan.recompute_every:
         return round(whole * plan.tokens + cast)
     share = recomputed_share(shape, plan)
@@ -119,7 +133,7 @@ def activation_bytes(work: Work, plan: PassPlan) -> int:
 
 def memory(work: Work, plan: PassPlan) -> Memory:
     """Memory of one accelerator, or of the pod on CPU, for steps that are run so."""
-    trained = trainable_parameters(work.shape, work.lora)
+    trained = trainable_parameters(work.shape, work.adapter)
     staged = STAGED_BYTES if work.device == "CPU" else 0
     parts = (
         round(work.shape.parameters * work.weight_bytes),
@@ -167,7 +181,7 @@ def _layers(shape: ModelShape) -> tuple[tuple[Layer, int], tuple[Layer, int]]:
 
 def _layer_bytes(work: Work, layer: Layer) -> float:
     """What autograd keeps for one token of one layer, in bytes."""
-    shape, size, names = work.shape, work.value_bytes, {row[0] for row in adapted(work.shape, work.lora)}
+    shape, size, names = work.shape, work.value_bytes, {row[0] for row in adapted(work.shape, work.adapter)}
     # The statistics of a normalisation, and its input, are float32 whatever the arithmetic is.
     norms = 4 * (2 * shape.hidden + 2 + shape.normalised_width + shape.heads)
     attention = shape.query_width + shape.key_width + shape.value_width + shape.output_width
@@ -186,9 +200,9 @@ def _routed_values(shape: ModelShape) -> int:
 def _adapter_values(work: Work, names: set[str], inner: int) -> float:
     """Values that adapters keep for one token of one layer: their inputs, and what is between their two matrices."""
     shape = work.shape
-    rows = [(inputs, copies / max(1, shape.layers)) for _, inputs, _, copies in adapted(shape, work.lora)]
-    ranks = sum(work.lora.rank * share for _, share in rows)
-    if float(work.lora.dropout) > 0:
+    rows = [(inputs, copies / max(1, shape.layers)) for _, inputs, _, copies in adapted(shape, work.adapter)]
+    ranks = sum(work.adapter.rank * share for _, share in rows)
+    if work.adapter.drops:
         # Each adapter has an input of its own then, and the mask that made it.
         return ranks + sum(2 * inputs * share for inputs, share in rows)
     attention = shape.hidden * bool(names & ATTENTION_INPUTS)

@@ -10,6 +10,8 @@ from math import prod
 from anneal.api.estimate import Linear, ModelShape
 from anneal.estimate.families import Config, Tensor, head_size, moe_layers, tensors, text_config
 
+#: Families whose experts were one stack of weights from the beginning, not layers of their own.
+FUSED_EXPERTS = frozenset({"llama4", "llama4_text"})
 _NUMBER = re.compile(r"\.(\d+)(?=\.)")
 _ROUTERS = ("gate.weight", "router.weight")
 
@@ -47,6 +49,9 @@ def _shape(config: Config, made_of: Iterable[Tensor]) -> ModelShape:
             if "shared_expert" in tensor.name and tensor.name.endswith("down_proj.weight"):
                 shared = inputs
     rows: list[Linear] = [(*key, copies) for key, copies in sorted(linears.items()) if copies]
+    if parts["experts"] and config.get("model_type") not in FUSED_EXPERTS:
+        # peft takes these names for experts, so that no ordinary layer of such a model is adapted under them.
+        rows = [row for row in rows if row[0] not in ("gate_proj", "up_proj", "down_proj")]
     layers, experts = (
         int(text["num_hidden_layers"]),
         _first(text, "n_routed_experts", "num_local_experts", "num_experts"),

@@ -8,8 +8,7 @@ import pytest
 from transformers import DeepseekV3Config, LlamaConfig, MistralConfig
 
 from anneal.api.estimate import RowShape
-from anneal.api.methods import Lora
-from anneal.estimate.memory import GIB, USABLE, PassPlan, Work, choose, memory, smallest, trainable_parameters
+from anneal.estimate.memory import GIB, USABLE, Adapter, PassPlan, Work, choose, memory, smallest, trainable_parameters
 from anneal.estimate.shape import shape_of
 from anneal.estimate.time import active_parameters, flops_per_token, tokens_per_second
 
@@ -24,15 +23,15 @@ MISTRAL_SMALL = shape_of(
         head_dim=128,
     ).to_dict()
 )
-WORK = Work(MISTRAL_SMALL, Lora(), weight_bytes=2, value_bytes=2, labelled=0.4, device="Accelerator")
+WORK = Work(MISTRAL_SMALL, Adapter(16), weight_bytes=2, value_bytes=2, labelled=0.4, device="Accelerator")
 ROWS = RowShape(tokens=1_000_000, answer_tokens=400_000, longest=2048, squares=500_000_000)
 
 
 def test_trainable_parameters_are_rank_times_both_sides() -> None:
     q = 16 * (5120 + 4096)
-    assert trainable_parameters(MISTRAL_SMALL, Lora(target_modules=["q_proj"])) == 40 * q
-    assert trainable_parameters(MISTRAL_SMALL, Lora(target_modules=["self_attn.q_proj"], rank=8)) == 20 * q
-    assert trainable_parameters(MISTRAL_SMALL, Lora()) == 92_405_760
+    assert trainable_parameters(MISTRAL_SMALL, Adapter(16, ("q_proj",))) == 40 * q
+    assert trainable_parameters(MISTRAL_SMALL, Adapter(8, ("self_attn.q_proj",))) == 20 * q
+    assert trainable_parameters(MISTRAL_SMALL, Adapter(16)) == 92_405_760
 
 
 def test_weights_of_mistral_small_are_47_gb_and_the_adapter_1_5() -> None:

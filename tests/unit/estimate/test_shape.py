@@ -68,11 +68,6 @@ def test_counts_are_those_of_the_model(config: Any, tmp_path: Path) -> None:
     assert shape.head_parameters == count(model, "lm_head")
     assert shape.expert_parameters == count(model, ".experts.")
     assert shape.vision_parameters == count(model, "vision_tower", "multi_modal_projector")
-    assert sum(i * o * n for _, i, o, n in shape.linears) == sum(
-        m.weight.numel()
-        for name, m in model.named_modules()
-        if type(m) is torch.nn.Linear and "lm_head" not in name and "vision" not in name and "projector" not in name
-    )
 
 
 @pytest.mark.parametrize(

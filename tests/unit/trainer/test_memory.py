@@ -8,10 +8,15 @@ import pytest
 import torch
 from tests.unit.trainer.job import Job
 from tests.unit.trainer.test_chain import outcome
+from transformers import AutoModelForCausalLM
 
+from anneal.api.estimate import RowShape
+from anneal.api.methods import Lora
+from anneal.estimate.memory import GIB, PassPlan
 from anneal_trainer.fit import memory
+from anneal_trainer.fit.lora import adapt
 
-GIB = 1024**3
+ROWS = RowShape(tokens=10_000, answer_tokens=4_000, longest=100, squares=600_000)
 
 
 def test_the_pods_limit_counts_where_it_is_below_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,28 +31,25 @@ def test_the_pods_limit_counts_where_it_is_below_the_machines(tmp_path: Path, mo
 
 
 def test_less_memory_means_smaller_passes_and_then_recomputing(monkeypatch: pytest.MonkeyPatch, base: Path) -> None:
-    from transformers import AutoModelForCausalLM
+    model = adapt(AutoModelForCausalLM.from_pretrained(base).requires_grad_(requires_grad=False), Lora(), 0)
+    program = 3 * GIB // 4
 
-    model = AutoModelForCausalLM.from_pretrained(base)
-
-    def limit_with(usable: int) -> memory.PassLimit:
+    def plan_with(usable: int) -> PassPlan:
         monkeypatch.setattr(memory, "usable_bytes", lambda _device: usable)
-        return memory.pass_limit(model, torch.device("cpu"), longest_row=100)
+        return memory.pass_plan(model, Lora(), ROWS, 1_000_000, torch.device("cpu"), torch.float32)
 
-    large, small, tiny = limit_with(8 * GIB), limit_with(GIB + 3 * 1024**2), limit_with(GIB + 1024**2)
-    assert large.tokens > small.tokens >= 100
-    assert not large.recompute
-    assert not small.recompute
-    assert tiny.recompute
-    assert tiny.tokens >= 100
+    large, small, none = plan_with(8 * GIB), plan_with(int(program / 0.95) + 4 * 1024**2), plan_with(program)
+    assert large == PassPlan(16_384, 0)
+    assert 100 <= small.tokens < large.tokens
+    assert none == PassPlan(100, 1)
 
 
-def test_recomputing_learns_the_same(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [1, 2])
+def test_recomputing_learns_the_same(job: Job, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     run = job.fit_run(job.prepared())
     assert job.do(run).outcome == "Succeeded"
     roomy = outcome(job)
-    job.training = run.training.model_copy(update={"max_steps": 6})
-    monkeypatch.setattr(memory, "usable_bytes", lambda _device: GIB)
+    monkeypatch.setattr(memory, "pass_plan", lambda *_: PassPlan(100, every))
     job.root = job.root / "small"
     job.root.mkdir()
     assert job.fitted().outcome == "Succeeded"

@@ -1,60 +1,70 @@
-"""How many tokens one pass through the model may hold, from what the pod may use and what the model is.
+"""How a step is run in the memory that the pod really has: tokens of a pass, and layers that are computed twice.
 
-Activations are most of training's memory and proportional to the tokens of a pass. The estimate counts what autograd
-keeps for one token of one layer of a transformer with LoRA: 13 hidden and 4 intermediate values,
-measured with saved-tensor hooks.
+The formulas are those of the operator's estimate (`anneal.estimate`), asked again with what is known only here: the
+loaded model, all rows, and the memory itself. What they answer depends on nothing that changes between two starts of a
+pod, so that a resumed run goes on to the same bit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from anneal.api.estimate import RowShape
+from anneal.api.methods import Lora
+from anneal.estimate.memory import GIB, Adapter, Device, PassPlan, Work, choose, smallest
+from anneal.estimate.shape import shape_of
+
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_PROGRAM_BYTES = 1024**3
-_SHARE_FOR_ACTIVATIONS = 0.6
-_LOSS_BYTES_PER_LOGIT = 12
-_MOST_TOKENS = 16_384
+_LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PassLimit:
-    """Tokens of one pass, padding included, and whether activations must be computed again in backward."""
-
-    tokens: int
-    recompute: bool
-
-
-def pass_limit(model: Any, device: torch.device, longest_row: int) -> PassLimit:
-    """The limit for a model that is loaded. With less room than the longest row needs, activations are recomputed."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    room = (usable_bytes(device) - weights - _PROGRAM_BYTES) * _SHARE_FOR_ACTIVATIONS
-    layer, layers, logits = _bytes_per_token(model)
-    tokens = int(room / (layer * layers + logits))
-    if tokens >= longest_row:
-        return PassLimit(min(tokens, _MOST_TOKENS), recompute=False)
-    kept = 2 * model.config.get_text_config().hidden_size * model.dtype.itemsize
-    tokens = int((room - layer * longest_row) / (kept * layers + logits))
-    return PassLimit(min(max(tokens, longest_row), _MOST_TOKENS), recompute=True)
+def pass_plan(
+    model: Any, lora: Lora, rows: RowShape, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
+) -> PassPlan:
+    """The quickest way to run a step of the adapted model; the one with the least memory when none seems to fit."""
+    available = usable_bytes(device)
+    plan = choose(_work(model, lora, rows, device, arithmetic), available, rows.longest, tokens_per_step)
+    if plan is None:
+        _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, rows.longest)
+    return plan or smallest(rows.longest)
 
 
-def _bytes_per_token(model: Any) -> tuple[float, int, float]:
-    """(activations of one layer, layers, logits), in bytes per token. Half of the tokens are taken to be labelled."""
-    config = model.config.get_text_config()
-    hidden = config.hidden_size
-    experts = getattr(config, "num_experts_per_tok", None) or 1
-    inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None) or 4 * hidden
-    layer = (13 * hidden + 4 * inner * experts) * model.dtype.itemsize
-    return layer, config.num_hidden_layers, config.vocab_size * _LOSS_BYTES_PER_LOGIT / 2
+def recompute(model: Any, plan: PassPlan) -> None:
+    """Lets the model compute activations again in backward where the plan says so."""
+    if plan.recompute_every:
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}, every_n_layers=plan.recompute_every
+        )
+
+
+def _work(model: Any, lora: Lora, rows: RowShape, device: torch.device, arithmetic: torch.dtype) -> Work:
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    stored = {
+        name.replace(".base_layer.", "."): tuple(p.shape) for name, p in model.named_parameters() if not p.requires_grad
+    }
+    kind: Device = "CPU" if device.type == "cpu" else "Accelerator"
+    return Work(
+        shape=shape_of(model.config.to_dict(), stored),
+        adapter=Adapter(lora.rank, tuple(lora.target_modules), drops=float(lora.dropout) > 0),
+        weight_bytes=sum(p.numel() * p.element_size() for p in frozen) / sum(p.numel() for p in frozen),
+        value_bytes=arithmetic.itemsize,
+        labelled=rows.answer_tokens / rows.tokens,
+        device=kind,
+    )
 
 
 def usable_bytes(device: torch.device) -> int:
-    """Bytes that the process may use: of the accelerator, or of the pod's memory limit, or of the machine."""
+    """Bytes that the process may use: what nobody else holds of the accelerator, or the pod's or machine's memory.
+
+    Whole GiB of an accelerator, so that a little more or less of what others hold changes nothing.
+    """
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+        free, _ = torch.cuda.mem_get_info(device)
+        return (free + torch.cuda.memory_reserved(device)) // GIB * GIB
     total = _machine_bytes()
     limits = [
         int(text)

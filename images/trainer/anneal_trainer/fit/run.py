@@ -18,13 +18,12 @@ from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
 from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, UserMistake
-from anneal_trainer.fit import tensors
+from anneal_trainer.fit import memory, tensors
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import CheckpointStore, fingerprint
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
 from anneal_trainer.fit.lora import adapt
 from anneal_trainer.fit.loss import AnswerLoss
-from anneal_trainer.fit.memory import pass_limit
 from anneal_trainer.fit.passes import Passes, sharing
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.state import TrainingState
@@ -102,18 +101,17 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         raise UserMistake("ModelChanged", f"{run.model.uri} changed after the data was prepared: {error}") from error
     adapted = adapt(model.load(run.model, dtype, device), run.lora, run.training.seed)
     adapted.train()
-    limit = pass_limit(adapted, device, int(prepared.lengths.max()))
-    if limit.recompute:
-        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    way = memory.pass_plan(adapted, run.lora, prepared.shape(), run.training.tokens_per_step, device, dtype)
+    memory.recompute(adapted, way)
     preemption.check("loading the base model")
     trainable = [p for p in adapted.parameters() if p.requires_grad]
     _LOG.info(
         "%d rows, %d steps, %d trainable parameters on %s in %s, passes of up to %d tokens",
-        len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, limit.tokens,
+        len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, way.tokens,
     )  # fmt: skip
-    passes = Passes(prepared, AnswerLoss(adapted), device, limit.tokens, dtype)
+    passes = Passes(prepared, AnswerLoss(adapted), device, way.tokens, dtype)
     # Recomputing runs a layer twice, which would fill the shared cache twice; dropout would be drawn once for all rows.
-    if not limit.recompute and float(run.lora.dropout) == 0:
+    if not way.recompute_every and float(run.lora.dropout) == 0:
         passes = sharing(passes, adapted, run.training.tokens_per_step)
     return Trainer(
         model=adapted,

@@ -17,6 +17,7 @@ from anneal.estimate.memory import (
     GIB,
     MOST_PASS_TOKENS,
     USABLE,
+    Adapter,
     Memory,
     PassPlan,
     Work,
@@ -57,9 +58,12 @@ class Pace:
     cost: str | None = None
 
 
-def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estimate:
-    """What training will need by this spec, for a model and rows of these sizes."""
-    work, place = _work(spec, sizes), _place(spec, planning)
+def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estimate | None:
+    """What training will need by this spec, for a model and rows of these sizes; None for a method without formulas."""
+    if spec.lora is None:
+        return None
+    adapter = Adapter(spec.lora.rank, tuple(spec.lora.target_modules), drops=float(spec.lora.dropout) > 0)
+    work, place = _work(spec, sizes, adapter), _place(spec, planning)
     longest, step = sizes.rows.longest, spec.training.tokens_per_step
     if place.memory is None:
         chosen: PassPlan | None = PassPlan(max(longest, min(MOST_PASS_TOKENS, step)), 0)
@@ -79,7 +83,7 @@ def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estima
     return Estimate(
         fit=fit,
         parameters=sizes.model.parameters,
-        trainable_parameters=trainable_parameters(work.shape, work.lora),
+        trainable_parameters=trainable_parameters(work.shape, work.adapter),
         memory=_memory_estimate(need, place.memory),
         pass_tokens=plan.tokens,
         recompute="None" if not plan.recompute_every else "All" if plan.recompute_every == 1 else "Some",
@@ -106,13 +110,12 @@ def cost(spec: FineTuneJobSpec, accelerator_seconds: float, planning: Planning) 
     return planning.cost(name, accelerator_seconds) or planning.cost(wanted.resource_name, accelerator_seconds)
 
 
-def _work(spec: FineTuneJobSpec, sizes: Sizes) -> Work:
+def _work(spec: FineTuneJobSpec, sizes: Sizes, adapter: Adapter) -> Work:
     on_accelerator = spec.resources.accelerator is not None
     half = spec.training.precision == "BF16" or (spec.training.precision == "Auto" and on_accelerator)
-    assert spec.lora is not None  # exactly one method is set
     return Work(
         shape=sizes.model,
-        lora=spec.lora,
+        adapter=adapter,
         weight_bytes=2 if half else 4,
         value_bytes=2 if half else 4,
         labelled=min(1.0, sizes.rows.answer_tokens / sizes.rows.tokens),
@@ -169,10 +172,10 @@ def _memory_estimate(need: Memory, available: int | None) -> MemoryEstimate:
 
 
 def _arithmetic(work: Work, plan: PassPlan, need: Memory) -> str:
-    kept = _KEPT[plan.recompute_every]
+    kept, trained = _KEPT[plan.recompute_every], trainable_parameters(work.shape, work.adapter)
     return (
         f"{_number(work.shape.parameters)} parameters of {work.weight_bytes:g} bytes take {_gib(need.weights)},"
-        f" {_number(trainable_parameters(work.shape, work.lora))} trained ones {_gib(need.trainable)}, activations of"
+        f" {_number(trained)} trained ones {_gib(need.trainable)}, activations of"
         f" {plan.tokens:,} tokens at once {_gib(need.activations)} ({kept}), the loss {_gib(need.loss)}, the rest"
         f" {_gib(need.overhead)}: {_gib(need.total)}"
     )

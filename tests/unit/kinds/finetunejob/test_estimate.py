@@ -23,7 +23,9 @@ PLANNING = Planning(prices={H100: Decimal("2.50"), "nvidia.com/gpu": Decimal(1)}
 def estimate(**spec: Any) -> Estimate:
     """The estimate of the builders' job and model."""
     wanted = FineTuneJobSpec.model_validate(fine_tune_job(**spec)["spec"])
-    return estimated(wanted, Sizes.model_validate(SIZES), PLANNING)
+    found = estimated(wanted, Sizes.model_validate(SIZES), PLANNING)
+    assert found is not None
+    return found
 
 
 def on(accelerator: dict[str, Any], **resources: Any) -> Estimate:
