@@ -18,7 +18,8 @@ import torch
 
 from anneal.api.training import Training
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.fit.batches import Step, StepPlan
+from anneal_trainer.fit import room
+from anneal_trainer.fit.batches import Indices, Step, StepPlan
 from anneal_trainer.fit.passes import Passes
 from anneal_trainer.fit.ranks import Ranks
 from anneal_trainer.fit.schedule import learning_rate
@@ -33,9 +34,9 @@ class StopRequested(Exception):  # noqa: N818 - a way to leave the loop, not an 
     """The pod, or another of the same training, was asked to go. All that is to be saved is that of a whole step."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trainer:
-    """What a step works with."""
+    """What a step works with. `passes` become smaller when memory turns out to be less than was thought."""
 
     model: Any
     optimizer: torch.optim.Optimizer
@@ -74,23 +75,38 @@ def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]
 
 def _step(trainer: Trainer, step: Step) -> tuple[float, int, int, bool]:
     """(sum of the loss, labelled tokens, all tokens) of a step, after its update, and whether all ranks leave now."""
-    # Dropout depends on the step alone, so there is no random state to save or to lose.
-    torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
     rate = learning_rate(trainer.training, step.number, trainer.plan.total_steps)
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
-    passes, ranks = trainer.passes, trainer.ranks
-    labelled, tokens = passes.rows.size_of(step.rows)
-    work = passes.of(ranks.share(step.rows, passes.rows.lengths), labelled)
-    loss_sum = torch.zeros((), device=passes.device)
-    for loss in work.losses():
-        if ranks.may_leave(trainer.preemption):
-            trainer.optimizer.zero_grad()
-            raise StopRequested
-        loss_sum += loss
+    rows, ranks = trainer.passes.rows, trainer.ranks
+    labelled, tokens = rows.size_of(step.rows)
+    mine = ranks.share(step.rows, rows.lengths)
+    while (loss_sum := _gradients(trainer, step, mine, labelled)) is None:
+        torch.cuda.empty_cache()
     parameters = trainer.optimizer.param_groups[0]["params"]
     leaving = ranks.add_up(parameters, loss_sum, trainer.preemption)
     torch.nn.utils.clip_grad_norm_(parameters, float(trainer.training.max_grad_norm))
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
     return loss_sum.item(), labelled, tokens, leaving
+
+
+def _gradients(trainer: Trainer, step: Step, rows: Indices, labelled: int) -> torch.Tensor | None:
+    """The sum of the loss over `rows`, with its gradients in the parameters; None when memory did not suffice.
+
+    `trainer` has smaller passes then. Raises torch.OutOfMemoryError when there are none.
+    """
+    # Dropout depends on the step alone, so there is no random state to save or to lose.
+    torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
+    loss_sum = torch.zeros((), device=trainer.passes.device)
+    try:
+        for loss in trainer.passes.of(rows, labelled).losses():
+            if trainer.ranks.may_leave(trainer.preemption):
+                trainer.optimizer.zero_grad()
+                raise StopRequested
+            loss_sum += loss
+    except torch.OutOfMemoryError as error:
+        trainer.optimizer.zero_grad()
+        trainer.passes = room.less(trainer.passes, trainer.model, error)
+        return None
+    return loss_sum

@@ -8,6 +8,7 @@ pod, so that a resumed run goes on to the same bit.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ _LOG = logging.getLogger(__name__)
 def pass_plan(
     model: Any, lora: Lora, rows: RowShape, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
 ) -> PassPlan:
-    """The quickest way to run a step of the adapted model; the one with the least memory when none seems to fit."""
+    """The quickest way for a rank to run its part of a step; the one with the least memory when none seems to fit."""
     available = usable_bytes(device)
+    if device.type == "cpu":
+        available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    tokens_per_step = -(-tokens_per_step // int(os.environ.get("WORLD_SIZE", "1")))
     plan = choose(_work(model, lora, rows, device, arithmetic), available, rows.longest, tokens_per_step)
     if plan is None:
         _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, rows.longest)

@@ -64,7 +64,7 @@ def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estima
         return None
     adapter = Adapter(spec.lora.rank, tuple(spec.lora.target_modules), drops=float(spec.lora.dropout) > 0)
     work, place = _work(spec, sizes, adapter), _place(spec, planning)
-    longest, step = sizes.rows.longest, spec.training.tokens_per_step
+    longest, step = sizes.rows.longest, -(-spec.training.tokens_per_step // _ranks(spec))
     if place.memory is None:
         chosen: PassPlan | None = PassPlan(max(longest, min(MOST_PASS_TOKENS, step)), 0)
     else:
@@ -126,9 +126,14 @@ def _work(spec: FineTuneJobSpec, sizes: Sizes, adapter: Adapter) -> Work:
 def _place(spec: FineTuneJobSpec, planning: Planning) -> Place:
     wanted = spec.resources.accelerator
     if wanted is None:
-        return Place("spec.resources.memory", _pod_memory(spec), None)
+        return Place("spec.resources.memory", _pod_memory(spec) // spec.resources.processes, None)
     found = target(wanted, planning.accelerators)
     return Place(found.name, found.memory, found.flops)
+
+
+def _ranks(spec: FineTuneJobSpec) -> int:
+    """Processes that work on every step together, each with the whole model."""
+    return spec.resources.nodes * spec.resources.processes
 
 
 def _pod_memory(spec: FineTuneJobSpec) -> int:
@@ -137,23 +142,26 @@ def _pod_memory(spec: FineTuneJobSpec) -> int:
 
 def _pod_is_too_small(spec: FineTuneJobSpec, work: Work) -> str | None:
     """The base model is read into the pod's memory on its way to the accelerator. None when there is room."""
-    has, needs = _pod_memory(spec), round(work.shape.parameters * work.weight_bytes) + CPU_PROGRAM
+    weights = round(work.shape.parameters * work.weight_bytes)
+    has, needs = _pod_memory(spec), (weights + CPU_PROGRAM) * spec.resources.processes
     if spec.resources.accelerator is None or has >= needs:
         return None
+    times = f", {spec.resources.processes} times" if spec.resources.processes > 1 else ""
     return (
-        f"the base model passes through the pod's memory, which must hold its {_gib(needs - CPU_PROGRAM)} and the"
-        f" program, but spec.resources.memory is {_gib(has)}; ask for {_whole_gib(needs)}Gi in a new FineTuneJob"
+        f"the base model passes through the pod's memory, which must hold its {_gib(weights)} and the program{times},"
+        f" but spec.resources.memory is {_gib(has)}; ask for {_whole_gib(needs)}Gi in a new FineTuneJob"
     )
 
 
 def _pace(spec: FineTuneJobSpec, sizes: Sizes, plan: PassPlan, place: Place, planning: Planning) -> Pace:
-    """One process trains, on one accelerator; all that are held are paid for."""
+    """All accelerators train, each on its part of every step."""
     training, tokens = spec.training, sizes.rows.tokens * (spec.training.epochs or 1)
     if training.max_steps is not None:
         tokens = training.max_steps * training.tokens_per_step
     if place.flops is None:
         return Pace(tokens)
-    speed = tokens_per_second(sizes.model, sizes.rows, recomputed_share(sizes.model, plan), place.flops)
+    each = tokens_per_second(sizes.model, sizes.rows, recomputed_share(sizes.model, plan), place.flops)
+    speed = each * _ranks(spec)
     seconds = tokens / speed
     held = seconds * accelerators(spec)
     return Pace(tokens, round(speed), round(seconds), f"{held / 3600:.2f}", cost(spec, held, planning))
@@ -200,10 +208,14 @@ def _time(pace: Pace) -> str:
 
 def _way_out(spec: FineTuneJobSpec, need: Memory, place: Place, planning: Planning) -> str:
     """What is there, and the smallest that would do."""
-    has, wants = _gib(place.memory or 0), round(need.total / USABLE)
+    wants = round(need.total / USABLE)
+    has = _gib(place.memory or 0)
     shorter = "lower spec.training.maxLength or take a smaller base model"
     if spec.resources.accelerator is None:
-        return f"{place.name} is {has}; ask for {_whole_gib(wants)}Gi in a new FineTuneJob, or {shorter}"
+        processes = spec.resources.processes
+        shared = f" for {processes} processes" if processes > 1 else ""
+        said = f"{place.name} is {_gib(_pod_memory(spec))}{shared}; ask for {_whole_gib(wants * processes)}Gi"
+        return f"{said} in a new FineTuneJob, or {shorter}"
     enough = smallest_that_holds(wants, planning.accelerators)
     if enough is None:
         return f"{place.name} has {has}, and no accelerator that is known has {_gib(wants)}: {shorter}"

@@ -70,14 +70,21 @@ def test_a_known_accelerator_has_time_and_cost() -> None:
     assert f"of the 79.6 GiB of {H100}; 120 k tokens at" in found.message
 
 
-def test_all_accelerators_that_are_held_are_paid_for() -> None:
-    long = {"training": {"epochs": 1000}}
+def test_four_accelerators_take_a_quarter_of_the_time_for_the_same_money() -> None:
+    long = {"training": {"epochs": 1000, "tokensPerStep": 8192}}
     one = estimate(resources={"accelerator": {"products": [H100]}}, **long)
     four = estimate(resources={"accelerator": {"products": [H100], "perNode": 4}}, **long)
-    assert one.cost is not None
-    assert four.cost is not None
-    assert float(four.cost.split()[0]) == pytest.approx(4 * float(one.cost.split()[0]), abs=0.03)
-    assert four.seconds == one.seconds
+    assert one.seconds is not None
+    assert four.seconds == pytest.approx(one.seconds / 4, abs=1)
+    assert four.cost == one.cost
+    assert (one.pass_tokens, four.pass_tokens) == (8192, 2048)
+
+
+def test_processes_of_a_pod_share_its_memory() -> None:
+    found = estimate(resources={"memory": "2Gi", "processesPerNode": 2})
+    assert found.fit == "DoesNotFit"
+    assert found.memory.available_bytes == 1024**3
+    assert "spec.resources.memory is 2 GiB for 2 processes; ask for 4Gi in a new FineTuneJob" in found.message
 
 
 def test_an_accelerator_of_which_nothing_is_known_is_neither_refused_nor_promised() -> None:
@@ -103,7 +110,10 @@ def test_the_pod_must_hold_the_model_that_passes_through_it() -> None:
     found = on({"products": [H100]}, memory="512Mi")
     assert found.fit == "DoesNotFit"
     assert "the base model passes through the pod's memory" in found.message
-    assert "ask for 2Gi in a new FineTuneJob" in found.message
+    assert (
+        "which must hold its 0.251 GiB and the program, but spec.resources.memory is 0.5 GiB; ask for 2Gi"
+        in found.message
+    )
 
 
 def test_steps_say_how_many_tokens_there_are() -> None:
