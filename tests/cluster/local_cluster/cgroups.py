@@ -12,10 +12,9 @@ from local_cluster.namespaces import wait_until
 
 
 def hierarchies() -> list[Path]:
-    """Mount points of the cgroup v1 hierarchies, or of the one of v2 on a machine without v1."""
+    """Mount points of the cgroup hierarchies: those of v1, that of v2, or both on a machine that has both."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    first = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup"]
-    return first or [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+    return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
 
 
 def create(name: str) -> None:
