@@ -130,7 +130,11 @@ def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal) 
 
 def test_training_that_needs_more_memory_is_tried_as_often_as_the_spec_says(anneal: Anneal) -> None:
     little = {"cpu": "100m", "memory": "300Mi"}
-    anneal.apply(job("starved", SOURCE, resources=little, backoffLimit=1))
+    anneal.apply(job("hopeless", SOURCE, resources=little))
+    refused = anneal.wait("FineTuneJob", "hopeless", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 120)
+    assert refused["status"]["reason"] == "DoesNotFit"
+    assert pods(anneal, refused) == []
+    anneal.apply(job("starved", SOURCE, resources=little, backoffLimit=1, planner={"policy": "Warn"}))
     ended = anneal.wait("FineTuneJob", "starved", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 240)
     assert is_true(ended, "Failed")
     assert "raise spec.resources.memory" in ended["status"]["message"]
