@@ -53,6 +53,9 @@ test-e2e: venv  ## with the whole local Kubernetes, real images, a real model
 bench: venv  ## measurements, written to build/bench/*.json
 	@$(PY) -m pytest tests/performance -m performance -s
 
+bench-verdicts: venv  ## how often verdicts are wrong, and what they see, to build/bench/verdicts.json; minutes
+	@$(PY) -m pytest tests/performance/test_verdicts.py -m performance -s -q
+
 images:  ## build all images
 	@python3 images/build.py
 
@@ -62,4 +65,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench bench-verdicts images demo demo-down

@@ -180,11 +180,13 @@ def evaluated(run: Mapping[str, Any], *outcomes: str) -> str:
             "models": [(150, 0, 0) for _ in run["models"]],
             "results": [(m, i, 150, "0.97", "0.93", "0.99") for m in range(len(run["metrics"])) for i in (0,)],
             "comparisons": [
-                (m, i + 1, 150, "0.90", "0.85", "0.94", "0.001", "0.05", None)
+                (m, i + 1, 150, "0.90", "0.85", "0.94", "0.001", "0.05")
                 for m in range(len(run["metrics"]))
                 for i in range(len(run["baselines"]))
             ],
-            "gates": [(g, *bounds.get(g, ("0.86", "0.80", "0.91"))) for g in gates],
+            "gates": [
+                (g, *bounds.get(g, ("0.86", "0.80", "0.91")), 430 if g == "Inconclusive" else None) for g in gates
+            ],
             "report_uri": run["report"]["uri"],
             "report_digest": digest(json.dumps(run, sort_keys=True)),
         },

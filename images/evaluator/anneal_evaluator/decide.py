@@ -8,22 +8,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anneal.api import power
 from anneal.api.gates import Gate, Outcome
 from anneal.api.runs import EvaluateRun
-from anneal.api.verdicts import baseline_of, decide, verdict
-from anneal_evaluator import statistics
+from anneal.api.verdicts import baseline_of, bound, decide, verdict
 from anneal_evaluator.answers import REPEATABLE, StoredAnswer
 from anneal_evaluator.errors import TOO_MANY_ERRORS, EvaluationError
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.score import Answers
-from anneal_evaluator.statistics import Interval
+from anneal_evaluator.statistics import shares
+from anneal_evaluator.statistics.bootstrap import Grouped, Groups, bootstrap_mean
+from anneal_evaluator.statistics.interval import Interval
 
 Scores = NDArray[np.float64]
+Method = Literal["Wilson", "ClopperPearson", "Tango", "Bootstrap", "ClusterBootstrap"]
 
+_SHARE, _DIFFERENCE = Interval(0.0, 1.0), Interval(-1.0, 1.0)
+
+UNDECIDED: Outcome = "Inconclusive"
 _EXAMPLES = 3
 _WORDS = {"truncated": "cut off at generation.maxTokens", "rejected": "refused", "timedOut": "too late"}
 _ADVICE = {
@@ -43,6 +50,8 @@ class Estimate:
     bounds: Interval
     variance: float
     """Of one row, for planning: never 0, since few rows may hide that they differ."""
+    method: Method
+    """How the bounds were found."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,6 @@ class Comparison:
     difference: Estimate
     mid_p: float | None
     mde: float
-    rows_needed: int | None
 
 
 @dataclass(frozen=True)
@@ -109,106 +117,119 @@ def _shown(answer: StoredAnswer) -> str:
     return f"{answer.detail[:160]}{said}"
 
 
-def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores) -> Judgement:
-    """Estimates and gates from scores of shape [metrics, models, rows], NaN where there is no answer."""
+def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: Groups) -> Judgement:
+    """Estimates and gates from scores of shape [metrics, models, rows], NaN where there is no answer.
+
+    `groups`, of shape [rows], says which rows belong together, and so are not independent.
+    """
     models = range(len(run.models))
-    results = {(m, k): _mean(run, scores[m, k], scorer) for m, scorer in enumerate(scorers) for k in models}
-    differences = {
-        (m, k): _mean_difference(run, scores[m, 0] - scores[m, k]) for m in range(len(scorers)) for k in models[1:]
+    samples = {(m, k): _Sample.of(scores[m, k], groups, scorer) for m, scorer in enumerate(scorers) for k in models}
+    pairs = {
+        (m, k): _Sample.of(scores[m, 0] - scores[m, k], groups, scorer)
+        for m, scorer in enumerate(scorers)
+        for k in models[1:]
     }
-    gates = [_decide(run, gate, _subject(run, gate, results, differences)) for gate in run.gates]
-    comparisons = [
-        _compare(run, m, k, scores[m, 0] - scores[m, k], scorers[m], gates, difference)
-        for (m, k), difference in differences.items()
-    ]
-    return Judgement(results, comparisons, gates)
-
-
-def _mean(run: EvaluateRun, scores: Scores, scorer: Scorer) -> Estimate:
-    seen = _without_gaps(scores)
-    if scorer.is_binary:
-        bounds = statistics.wilson(int(seen.sum()), seen.size, float(run.statistics.confidence))
-    else:
-        bounds = _bootstrap(run, seen, Interval(0.0, 1.0))
-    return _estimate(run, seen, bounds)
-
-
-def _mean_difference(run: EvaluateRun, differences: Scores) -> Estimate:
-    pairs = _without_gaps(differences)
-    return _estimate(run, pairs, _bootstrap(run, pairs, Interval(-1.0, 1.0)))
-
-
-def _estimate(run: EvaluateRun, values: Scores, bounds: Interval) -> Estimate:
-    seen = values.size > 0
-    hidden = statistics.hidden_share(values.size, float(run.statistics.confidence))
-    variance = max(float(values.var()), hidden) if seen else 1.0
-    return Estimate(values.size, float(values.mean()) if seen else 0.0, bounds, variance)
-
-
-def _compare(
-    run: EvaluateRun,
-    metric: int,
-    model: int,
-    differences: Scores,
-    scorer: Scorer,
-    gates: Sequence[GateDecision],
-    estimate: Estimate,
-) -> Comparison:
-    pairs = _without_gaps(differences)
-    mean_square = float(np.square(pairs).mean()) if pairs.size else 0.0
-    return Comparison(
-        metric=metric,
-        model=model,
-        difference=estimate,
-        mid_p=statistics.mcnemar_mid_p(int((pairs > 0).sum()), int((pairs < 0).sum())) if scorer.is_binary else None,
-        mde=statistics.minimum_detectable_effect(mean_square, pairs.size, float(run.statistics.confidence)),
-        rows_needed=max((g.rows_needed for g in gates if g.estimate is estimate and g.rows_needed), default=None),
+    results = {at: _mean(run, sample) for at, sample in samples.items()}
+    differences = {at: _mean_difference(run, sample) for at, sample in pairs.items()}
+    return Judgement(
+        results,
+        [_compare(run, *at, pairs[at], difference) for at, difference in differences.items()],
+        [_decide(run, gate, samples, differences) for gate in run.gates],
     )
 
 
-def _subject(
+@dataclass(frozen=True)
+class _Sample:
+    """Scores, or differences of scores, of the rows that have one."""
+
+    values: Scores
+    grouped: Grouped
+    is_binary: bool
+
+    @classmethod
+    def of(cls, scores: Scores, groups: Groups, scorer: Scorer) -> _Sample:
+        there = ~np.isnan(scores)
+        return cls(scores[there], Grouped.of(scores[there], groups[there]), scorer.is_binary)
+
+    @property
+    def n(self) -> int:
+        return int(self.values.size)
+
+    @property
+    def is_independent(self) -> bool:
+        """No two rows belong together."""
+        return self.grouped.sums.size == self.n
+
+    def count(self, value: float) -> int:
+        return int((self.values == value).sum())
+
+
+def _mean(run: EvaluateRun, sample: _Sample) -> Estimate:
+    if not (sample.is_binary and sample.is_independent):
+        return _bootstrap(run, sample, _SHARE)
+    return _estimate(run, sample, shares.wilson(sample.count(1), sample.n, _confidence(run)), "Wilson")
+
+
+def _demanded_mean(run: EvaluateRun, sample: _Sample) -> Estimate:
+    """The mean for a gate, which may let a bad model pass no more often than stated whatever its true share is."""
+    if not (sample.is_binary and sample.is_independent):
+        return _bootstrap(run, sample, _SHARE)
+    return _estimate(run, sample, shares.exact(sample.count(1), sample.n, _confidence(run)), "ClopperPearson")
+
+
+def _mean_difference(run: EvaluateRun, sample: _Sample) -> Estimate:
+    if not (sample.is_binary and sample.is_independent):
+        return _bootstrap(run, sample, _DIFFERENCE)
+    bounds = shares.paired_difference(sample.count(1), sample.count(-1), sample.n, _confidence(run))
+    return _estimate(run, sample, bounds, "Tango")
+
+
+def _bootstrap(run: EvaluateRun, sample: _Sample, scale: Interval) -> Estimate:
+    chosen = run.statistics
+    bounds = bootstrap_mean(sample.grouped, scale, _confidence(run), chosen.resamples, chosen.seed)
+    return _estimate(run, sample, bounds, "Bootstrap" if sample.is_independent else "ClusterBootstrap")
+
+
+def _estimate(run: EvaluateRun, sample: _Sample, bounds: Interval, method: Method) -> Estimate:
+    mean = sample.grouped.mean
+    variance = max(sample.grouped.square_around(mean), power.hidden_share(sample.n, _confidence(run)))
+    return Estimate(sample.n, mean, bounds, variance, method)
+
+
+def _compare(run: EvaluateRun, metric: int, model: int, sample: _Sample, difference: Estimate) -> Comparison:
+    mid_p = None
+    if sample.is_binary and sample.is_independent:
+        mid_p = shares.mcnemar_mid_p(sample.count(1), sample.count(-1))
+    discordance = sample.grouped.square_around(0.0)
+    mde = power.minimum_detectable_effect(discordance, sample.n, _confidence(run))
+    return Comparison(metric, model, difference, mid_p, mde)
+
+
+def _decide(
     run: EvaluateRun,
     gate: Gate,
-    results: Mapping[tuple[int, int], Estimate],
+    samples: Mapping[tuple[int, int], _Sample],
     differences: Mapping[tuple[int, int], Estimate],
-) -> Estimate:
-    """The estimate that a gate is about."""
+) -> GateDecision:
     metric = [m.name for m in run.metrics].index(gate.metric)
     baseline = baseline_of(gate)
     if baseline is None:
-        return results[metric, 0]
-    return differences[metric, 1 + [b.name for b in run.baselines].index(baseline)]
-
-
-def _decide(run: EvaluateRun, gate: Gate, estimate: Estimate) -> GateDecision:
-    outcome = decide(gate, estimate.bounds.lower, estimate.bounds.upper)
-    if outcome != "Inconclusive":
-        return GateDecision(gate, outcome, estimate, None)
-    bound, value = _bound(gate), estimate.value
-    if gate.absolute is not None:
-        # 0/1 scores have the largest variance that scores of this mean can have.
-        variances = (bound * (1 - bound), value * (1 - value))
+        estimate = _demanded_mean(run, samples[metric, 0])
     else:
-        variances = (estimate.variance, estimate.variance)
-    needed = statistics.rows_needed(abs(value - bound), *variances, float(run.statistics.confidence))
-    return GateDecision(gate, outcome, estimate, None if needed is None else max(needed, estimate.n + 1))
+        estimate = differences[metric, 1 + [b.name for b in run.baselines].index(baseline)]
+    outcome = decide(gate, estimate.bounds.lower, estimate.bounds.upper)
+    return GateDecision(gate, outcome, estimate, _rows_needed(run, gate, estimate) if outcome == UNDECIDED else None)
 
 
-def _without_gaps(scores: Scores) -> Scores:
-    return scores[~np.isnan(scores)]
+def _rows_needed(run: EvaluateRun, gate: Gate, estimate: Estimate) -> int | None:
+    """Rows that would decide an undecided gate if what was seen is the truth; more than there were."""
+    demanded, value = bound(gate), estimate.value
+    variances = (estimate.variance, estimate.variance)
+    if estimate.method == "ClopperPearson":
+        variances = (demanded * (1 - demanded), value * (1 - value))
+    needed = power.rows_needed(abs(value - demanded), *variances, _confidence(run))
+    return None if needed is None else max(needed, estimate.n + 1)
 
 
-def _bound(gate: Gate) -> float:
-    """The value that the interval must lie beyond."""
-    if gate.absolute is not None:
-        return float(gate.absolute.min_lower_bound)
-    if gate.superiority is not None:
-        return float(gate.superiority.min_effect)
-    if gate.non_inferiority is not None:
-        return -float(gate.non_inferiority.margin)
-    raise ValueError(f"the gate on metric {gate.metric} has no test")
-
-
-def _bootstrap(run: EvaluateRun, values: Scores, scale: Interval) -> Interval:
-    chosen = run.statistics
-    return statistics.bootstrap_mean(values, scale, float(chosen.confidence), chosen.resamples, chosen.seed)
+def _confidence(run: EvaluateRun) -> float:
+    return float(run.statistics.confidence)

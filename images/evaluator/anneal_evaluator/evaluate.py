@@ -13,7 +13,7 @@ from anneal.api.verdicts import baseline_of
 from anneal_evaluator.answers import AnswerFile, write_atomically
 from anneal_evaluator.decide import judge, refuse_too_many_errors
 from anneal_evaluator.errors import INVALID_RUN, mistake
-from anneal_evaluator.held_out import HeldOutRow, read_held_out
+from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 from anneal_evaluator.page import page
 from anneal_evaluator.progress import Progress
 from anneal_evaluator.report import data, document, gate_sentence, write_report
@@ -49,7 +49,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     check_prompts(run, asked, files)
 
     scores = score(run, scorers, rows, answers)
-    judgement = judge(run, scorers, scores)
+    judgement = judge(run, scorers, scores, groups_of(rows))
     write_scores(directory / SCORES_FILE, run, rows, scores)
     for model in run.models:
         files[model].compact(keys[model])

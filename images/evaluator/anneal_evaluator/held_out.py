@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from anneal.api.artifacts import digest_of_file
@@ -25,6 +28,10 @@ class HeldOutRow(ApiModel):
     id: str = Field(min_length=1, description="Unique in the file.")
     messages: list[Message] = Field(min_length=1, description="The chat up to the answer.")
     reference: str = Field(description="The answer to compare with.")
+    group: str | None = Field(
+        default=None, description="What rows have in common that are not independent: a document, a conversation."
+    )
+    category: str | None = Field(default=None, description="What the row is about, for results by category.")
 
 
 def read_held_out(location: MountedPath, digest: str) -> list[HeldOutRow]:
@@ -58,6 +65,13 @@ def read_held_out(location: MountedPath, digest: str) -> list[HeldOutRow]:
             raise mistake(HELD_OUT_INVALID, f"Row id {row.id!r} occurs twice in {location.uri}; ids must be unique.")
         seen.add(row.id)
     return rows
+
+
+def groups_of(rows: Sequence[HeldOutRow]) -> NDArray[np.int64]:
+    """For each row the number of its group; a row without one is a group of its own."""
+    number: dict[tuple[str, str], int] = {}
+    keys = [("row", row.id) if row.group is None else ("group", row.group) for row in rows]
+    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
 
 
 def _parse(line: bytes, number: int, uri: str) -> HeldOutRow:

@@ -61,7 +61,7 @@ def page(
                 ["Metric", "Baseline", "Rows", "Difference", "Interval", "McNemar mid-p", "Detectable", "Rows needed"],
                 (
                     [escape(c["metric"]), escape(c["baseline"]), c["n"], c["value"], _picture(c, -1.0, 1.0)]
-                    + ["" if c[k] is None else str(c[k]) for k in ("mcnemarMidP", "mde", "rowsNeeded")]
+                    + ["" if c[k] is None else str(c[k]) for k in ("mcnemarMidP", "mde")]
                     for c in report["comparisons"]
                 ),
             ),

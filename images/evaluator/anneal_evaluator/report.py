@@ -68,6 +68,7 @@ def document(
                 "outcome": decision.outcome,
                 "required": required(decision.gate),
                 "message": gate_sentence(run, decision),
+                "rowsNeeded": decision.rows_needed,
                 **_estimate(decision.estimate),
             }
             for decision in judgement.gates
@@ -101,12 +102,17 @@ def data(run: EvaluateRun, answers: Answers, judgement: Judgement, report_digest
                 number(c.difference.bounds.upper),
                 None if c.mid_p is None else f"{c.mid_p:.2g}",
                 number(c.mde),
-                c.rows_needed,
             )
             for c in judgement.comparisons
         ],
         gates=[
-            (d.outcome, number(d.estimate.value), number(d.estimate.bounds.lower), number(d.estimate.bounds.upper))
+            (
+                d.outcome,
+                number(d.estimate.value),
+                number(d.estimate.bounds.lower),
+                number(d.estimate.bounds.upper),
+                d.rows_needed,
+            )
             for d in judgement.gates
         ],
         report_uri=run.report.uri,
@@ -146,6 +152,7 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
         "value": number(estimate.value),
         "lower": number(estimate.bounds.lower),
         "upper": number(estimate.bounds.upper),
+        "method": estimate.method,
     }
 
 
@@ -156,5 +163,4 @@ def _comparison(run: EvaluateRun, comparison: Comparison) -> dict[str, Any]:
         **_estimate(comparison.difference),
         "mcnemarMidP": comparison.mid_p,
         "mde": number(comparison.mde),
-        "rowsNeeded": comparison.rows_needed,
     }

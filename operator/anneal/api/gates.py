@@ -12,7 +12,6 @@ TESTS = ("absolute", "superiority", "nonInferiority")
 Outcome = Literal["Passed", "Failed", "Inconclusive"]
 
 
-#: The name that results use for the model under judgement.
 class Absolute(ApiModel):
     """The metric itself must be high enough: decided on its confidence bounds, never on the point."""
 
@@ -66,11 +65,10 @@ class Comparison(ApiModel):
     delta: str = Field(max_length=16, description="Mean paired difference, candidate minus baseline.")
     lower: str = Field(max_length=16, description="Lower confidence bound of the difference.")
     upper: str = Field(max_length=16, description="Upper confidence bound of the difference.")
-    p: str | None = Field(default=None, max_length=16, description="McNemar mid-p; only for 0/1 metrics.")
-    mde: str = Field(max_length=16, description="Smallest true difference that this many rows detect with power 0.8.")
-    n_needed: int | None = Field(
-        default=None, ge=0, description="Rows that would settle the inconclusive gate, with power 0.8."
+    p: str | None = Field(
+        default=None, max_length=16, description="McNemar mid-p; only for 0/1 metrics and rows without groups."
     )
+    mde: str = Field(max_length=16, description="Smallest true difference that this many rows detect with power 0.8.")
 
 
 class GateResult(ApiModel):
@@ -82,4 +80,7 @@ class GateResult(ApiModel):
     lower: str = Field(max_length=16, description="Lower confidence bound.")
     upper: str = Field(max_length=16, description="Upper confidence bound.")
     required: str = Field(max_length=40, description="What the gate demands.")
+    rows_needed: int | None = Field(
+        default=None, ge=0, description="Held-out rows that would decide an undecided gate, with power 0.8."
+    )
     message: Sentence = Field(description="The outcome in one sentence.")

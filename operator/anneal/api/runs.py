@@ -216,10 +216,12 @@ class EvaluateData(ApiModel):
     results: list[tuple[int, int, int, str, str, str]] = Field(
         description="(metric, model, rows scored, mean, lower, upper)."
     )
-    comparisons: list[tuple[int, int, int, str, str, str, str | None, str, int | None]] = Field(
-        description="(metric, model, rows, delta, lower, upper, mid-p, MDE, rows needed)."
+    comparisons: list[tuple[int, int, int, str, str, str, str | None, str]] = Field(
+        description="(metric, model, rows, delta, lower, upper, mid-p, MDE)."
     )
-    gates: list[tuple[Outcome, str, str, str]] = Field(description="(outcome, observed, lower, upper) per gate.")
+    gates: list[tuple[Outcome, str, str, str, int | None]] = Field(
+        description="(outcome, observed, lower, upper, rows needed when undecided) per gate."
+    )
     report_uri: str = Field(description="URI of the report's folder.")
     report_digest: Digest = Field(description="Digest of report.json in it.")
 

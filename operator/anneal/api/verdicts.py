@@ -40,18 +40,23 @@ def required(gate: Gate) -> str:
     raise ValueError(f"the gate on metric {gate.metric} has no test")
 
 
+def bound(gate: Gate) -> float:
+    """The value that the interval must lie beyond."""
+    if gate.superiority is not None:
+        return float(gate.superiority.min_effect)
+    if gate.non_inferiority is not None:
+        return -float(gate.non_inferiority.margin)
+    if gate.absolute is not None:
+        return float(gate.absolute.min_lower_bound)
+    raise ValueError(f"the gate on metric {gate.metric} has no test")
+
+
 def decide(gate: Gate, lower: float, upper: float) -> Outcome:
     """Outcome of a gate whose estimate has these confidence bounds (of the metric, or of the paired difference)."""
+    demanded = bound(gate)
     if gate.absolute is not None:
-        bound = float(gate.absolute.min_lower_bound)
-        return "Passed" if lower >= bound else "Failed" if upper < bound else "Inconclusive"
-    if gate.superiority is not None:
-        bound = float(gate.superiority.min_effect)
-    elif gate.non_inferiority is not None:
-        bound = -float(gate.non_inferiority.margin)
-    else:
-        raise ValueError(f"the gate on metric {gate.metric} has no test")
-    return "Passed" if lower > bound else "Failed" if upper <= bound else "Inconclusive"
+        return "Passed" if lower >= demanded else "Failed" if upper < demanded else "Inconclusive"
+    return "Passed" if lower > demanded else "Failed" if upper <= demanded else "Inconclusive"
 
 
 def verdict(outcomes: Iterable[Outcome]) -> Outcome:
@@ -63,7 +68,7 @@ def verdict(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def sentence(
-    gate: Gate, outcome: Outcome, observed: str, lower: str, upper: str, confidence: str, n_needed: int | None
+    gate: Gate, outcome: Outcome, observed: str, lower: str, upper: str, confidence: str, rows_needed: int | None
 ) -> str:
     """The outcome for people: what was seen, what was demanded, and what to do when it is undecided."""
     what = "difference" if baseline_of(gate) else "score"
@@ -71,6 +76,6 @@ def sentence(
     verb = {"Passed": "passed", "Failed": "failed", "Inconclusive": "is undecided"}[outcome]
     text = f"{gate_name(gate)} {verb}: {what} {interval}, demanded {required(gate)}."
     if outcome == "Inconclusive":
-        more = f"about {n_needed} held-out rows" if n_needed else "more held-out rows"
+        more = f"about {rows_needed} held-out rows" if rows_needed else "more held-out rows"
         text += f" The rows cannot tell; {more} would."
     return text

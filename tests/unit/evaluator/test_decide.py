@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from tests.unit.evaluator.builders import answered, evaluate_run
@@ -16,11 +18,18 @@ ABSOLUTE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}}
 SUPERIOR = {"metric": "accuracy", "superiority": {"over": "untuned", "minEffect": "0.20"}}
 NOT_WORSE = {"metric": "accuracy", "nonInferiority": {"to": "untuned", "margin": "0.05"}}
 NAN = float("nan")
+RUN = evaluate_run(gates=[SUPERIOR])
 
 
 def judged(run: EvaluateRun, *scores: list[float]) -> Judgement:
-    """The judgement of one metric with these scores, candidate first."""
-    return judge(run, [scorer_of(metric) for metric in run.metrics], np.array([scores], dtype=np.float64))
+    """The judgement of one metric with these scores, candidate first, on rows that have nothing in common."""
+    return grouped(run, range(len(scores[0])), *scores)
+
+
+def grouped(run: EvaluateRun, groups: Sequence[int], *scores: list[float]) -> Judgement:
+    """The same for rows of these groups."""
+    scorers = [scorer_of(metric) for metric in run.metrics]
+    return judge(run, scorers, np.array([scores], dtype=np.float64), np.array(groups))
 
 
 def right(count: int, n: int) -> list[float]:
@@ -72,7 +81,6 @@ def test_an_undecided_gate_says_how_many_rows_would_decide_it() -> None:
     assert superior.outcome == "Inconclusive"
     assert superior.rows_needed is not None
     assert 120 < superior.rows_needed < 2000
-    assert found.comparisons[0].rows_needed == superior.rows_needed
     assert absolute.rows_needed is not None
     assert absolute.rows_needed > 120
 
@@ -96,6 +104,27 @@ def test_graded_scores_have_bounds_but_no_test_of_shares() -> None:
     assert found.comparisons[0].mid_p is None
     bounds = found.results[0, 0].bounds
     assert 0 < bounds.lower < found.results[0, 0].value < bounds.upper < 1
+
+
+def test_a_demand_is_held_against_the_exact_bound_and_results_show_wilsons() -> None:
+    """90 of 100: Wilson's lower bound is 0.826, the exact one 0.824."""
+    gates = [{"metric": "accuracy", "absolute": {"minLowerBound": "0.825"}}]
+    found = judged(evaluate_run(gates=gates), right(90, 100), right(50, 100))
+    assert found.results[0, 0].method == "Wilson"
+    assert found.results[0, 0].bounds.lower > 0.825 > found.gates[0].estimate.bounds.lower
+    assert (found.gates[0].estimate.method, found.verdict) == ("ClopperPearson", "Inconclusive")
+
+
+def test_rows_of_one_document_are_not_many_pieces_of_evidence() -> None:
+    """Five documents of thirty questions each: the candidate gains on one of them, on all its questions."""
+    candidate, base = right(150, 150), right(120, 150)
+    groups = [i // 30 for i in range(150)]
+    naive, found = (f.comparisons[0] for f in (judged(RUN, candidate, base), grouped(RUN, groups, candidate, base)))
+    assert (naive.difference.method, found.difference.method) == ("Tango", "ClusterBootstrap")
+    assert naive.difference.bounds.lower > 0.1
+    assert found.difference.bounds.lower <= 0
+    assert found.mde > 2 * naive.mde
+    assert found.mid_p is None, "McNemar's test is about independent rows"
 
 
 def given(**outcomes: int) -> list[StoredAnswer]:

@@ -15,7 +15,7 @@ from anneal.api.gates import Comparison, GateResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import MAX_RESULT_BYTES, EvaluateRun, RunResult, encode_result, parse_result
 from anneal_evaluator.decide import Judgement, judge
-from anneal_evaluator.held_out import HeldOutRow
+from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.page import page
 from anneal_evaluator.report import data, document, gate_sentence, write_report
@@ -39,7 +39,9 @@ class Case:
         base = [answered(f"r{i}", "no") for i in range(9)] + [answered("r9", EVIL, outcome="truncated", detail=EVIL)]
         self.answers: Answers = {"candidate": candidate, "base": base}
         self.scores = score(self.run, [scorer_of(m) for m in self.run.metrics], self.rows, self.answers)
-        self.judgement: Judgement = judge(self.run, [scorer_of(m) for m in self.run.metrics], self.scores)
+        self.judgement: Judgement = judge(
+            self.run, [scorer_of(m) for m in self.run.metrics], self.scores, groups_of(self.rows)
+        )
 
     def report(self) -> dict[str, Any]:
         return document(self.run, self.answers, self.judgement, "triton 2.51.0", {"scores.jsonl": "sha256:0"})
@@ -120,7 +122,7 @@ def test_the_largest_judgement_fits_the_termination_message() -> None:
         metrics=metrics, baselines=baselines, gates=gates, models=models, report={"uri": uri, "path": "/r"}
     )
     scores = np.random.default_rng(0).random((4, 5, 60))
-    judgement = judge(run, [scorer_of(m) for m in run.metrics], scores)
+    judgement = judge(run, [scorer_of(m) for m in run.metrics], scores, np.arange(60))
     answers = {model: [answered("r")] * 60 for model in models}
     result = RunResult(
         role="evaluate",
@@ -139,9 +141,8 @@ def test_every_number_fits_the_status_of_the_object() -> None:
     found = data(case.run, case.answers, case.judgement, digest_of_json(1))
     for metric, model, n, value, lower, upper in found.results:
         MetricResult(metric=str(metric), model=str(model), n=n, value=value, lower=lower, upper=upper)
-    for _, _, n, delta, lower, upper, p, mde, needed in found.comparisons:
-        Comparison(metric="m", baseline="b", n=n, delta=delta, lower=lower, upper=upper, p=p, mde=mde, n_needed=needed)
-    for outcome, observed, lower, upper in found.gates:
-        GateResult(
-            gate="g", outcome=outcome, observed=observed, lower=lower, upper=upper, required=">= 0.80", message="m"
-        )
+    for _, _, n, delta, lower, upper, p, mde in found.comparisons:
+        Comparison(metric="m", baseline="b", n=n, delta=delta, lower=lower, upper=upper, p=p, mde=mde)
+    for outcome, observed, lower, upper, needed in found.gates:
+        told = {"observed": observed, "lower": lower, "upper": upper, "rows_needed": needed}
+        GateResult(gate="g", outcome=outcome, required=">= 0.80", message="m", **told)

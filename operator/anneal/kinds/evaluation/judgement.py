@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
-from anneal.api.gates import Comparison, Gate, GateResult, Outcome
+from anneal.api.gates import Comparison, GateResult, Outcome
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData
 from anneal.api.subjects import CANDIDATE, ModelResult
-from anneal.api.verdicts import baseline_of, gate_name, required, sentence, verdict
+from anneal.api.verdicts import gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.children import Subject
 
 
@@ -35,7 +35,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
     try:
         comparisons = _comparisons(spec, names, data)
         results = _results(spec, names, data)
-        gates = _gates(spec, comparisons, data)
+        gates = _gates(spec, data)
     except IndexError as error:
         raise ValueError("the result speaks of a metric or a model that the spec does not have") from error
     outcome = verdict(g.outcome for g in gates)
@@ -85,13 +85,13 @@ def _comparisons(spec: EvaluationSpec, names: Sequence[str], data: EvaluateData)
             upper=upper,
             p=p,
             mde=mde,
-            n_needed=needed,
         )
-        for metric, model, n, delta, lower, upper, p, mde, needed in data.comparisons
+        for metric, model, n, delta, lower, upper, p, mde in data.comparisons
     ]
 
 
-def _gates(spec: EvaluationSpec, comparisons: Sequence[Comparison], data: EvaluateData) -> list[GateResult]:
+def _gates(spec: EvaluationSpec, data: EvaluateData) -> list[GateResult]:
+    confidence = spec.statistics.confidence
     return [
         GateResult(
             gate=gate_name(gate),
@@ -100,17 +100,11 @@ def _gates(spec: EvaluationSpec, comparisons: Sequence[Comparison], data: Evalua
             lower=lower,
             upper=upper,
             required=required(gate),
-            message=sentence(
-                gate, outcome, observed, lower, upper, spec.statistics.confidence, _rows_needed(gate, comparisons)
-            ),
+            rows_needed=needed,
+            message=sentence(gate, outcome, observed, lower, upper, confidence, needed),
         )
-        for gate, (outcome, observed, lower, upper) in zip(spec.gates, data.gates, strict=True)
+        for gate, (outcome, observed, lower, upper, needed) in zip(spec.gates, data.gates, strict=True)
     ]
-
-
-def _rows_needed(gate: Gate, comparisons: Sequence[Comparison]) -> int | None:
-    paired = (c for c in comparisons if (c.metric, c.baseline) == (gate.metric, baseline_of(gate)))
-    return next((c.n_needed for c in paired), None)
 
 
 def _summary(outcome: Outcome, gates: Sequence[GateResult], rows: int) -> str:

@@ -76,8 +76,8 @@ def told(**data: Any) -> str:
     found: Json = {
         "models": [(150, 1, 1), (150, 0, 0)],
         "results": [(0, 0, 149, "0.97", "0.93", "0.99"), (0, 1, 150, "0.01", "0.00", "0.03")],
-        "comparisons": [(0, 1, 149, "0.96", "0.92", "0.99", "0.0001", "0.05", 430)],
-        "gates": [("Passed", "0.97", "0.93", "0.99"), ("Passed", "0.96", "0.92", "0.99")],
+        "comparisons": [(0, 1, 149, "0.96", "0.92", "0.99", "0.0001", "0.05")],
+        "gates": [("Passed", "0.97", "0.93", "0.99", None), ("Passed", "0.96", "0.92", "0.99", None)],
         "report_uri": REPORT,
         "report_digest": digest("report"),
     }
@@ -331,7 +331,7 @@ CASES: dict[str, Case] = {
         JUDGED,
     ),
     "a gate fails": Case(
-        succeeded(told(gates=[("Failed", "0.70", "0.62", "0.77"), ("Inconclusive", "0.2", "0.1", "0.3")])),
+        succeeded(told(gates=[("Failed", "0.70", "0.62", "0.77", None), ("Inconclusive", "0.2", "0.1", "0.3", 430)])),
         "Complete",
         Reason.GATES_FAILED,
         "The candidate failed 1 of 2 gates: accuracy absolute failed: score 0.70 (95% interval 0.62 to 0.77),"
@@ -339,7 +339,9 @@ CASES: dict[str, Case] = {
         JUDGED,
     ),
     "a gate is undecided": Case(
-        succeeded(told(gates=[("Passed", "0.97", "0.93", "0.99"), ("Inconclusive", "0.25", "0.15", "0.35")])),
+        succeeded(
+            told(gates=[("Passed", "0.97", "0.93", "0.99", None), ("Inconclusive", "0.25", "0.15", "0.35", 430)])
+        ),
         "Complete",
         Reason.GATES_INCONCLUSIVE,
         "could not be shown to pass 1 of 2 gates: accuracy superiority over base is undecided: difference 0.25 (95%"
@@ -347,7 +349,7 @@ CASES: dict[str, Case] = {
         JUDGED,
     ),
     "the only gate passes": Case(
-        succeeded(told(gates=[("Passed", "0.97", "0.93", "0.99")]), spec={"gates": [ABSOLUTE]}),
+        succeeded(told(gates=[("Passed", "0.97", "0.93", "0.99", None)]), spec={"gates": [ABSOLUTE]}),
         "Complete",
         Reason.GATES_PASSED,
         "The candidate passed the gate on 150 held-out rows.",
