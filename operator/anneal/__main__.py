@@ -181,7 +181,7 @@ class Operator:
         )
         endpoint = self._reports.endpoint if self._reports is not None else None
         planning = Planning(self._settings.accelerators, self._settings.prices, self._settings.currency)
-        return Facts(images, endpoint, self._settings.image_pull_policy, planning)
+        return Facts(images, endpoint, self._settings.image_pull_policy, planning, self._settings.hub_endpoint)
 
     def _passed(self, key: Key, outcome: Outcome, seconds: float) -> None:
         self._vitals.passed()

@@ -51,6 +51,11 @@ class Settings(BaseModel):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="Pull policy of these images."
     )
+    hub_endpoint: str = Field(
+        default="https://huggingface.co",
+        pattern=r"^https?://[!-~]+$",
+        description="Hugging Face Hub that hf:// means where an object names no endpoint.",
+    )
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
         default=(), description="Namespaces to serve; none is all."
     )

@@ -94,6 +94,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {"processesPerNode": 2, "accelerator": {"perNode": 4}},
         "resources.processesPerNode must be resources.accelerator.perNode",
     ),
+    ("FineTuneJob", "spec.model.uri", "hf://acme/tiny", "cache says where a fetched model is kept"),
+    ("FineTuneJob", "spec.model.secretRef", {"name": "hub"}, "secretRef and endpoint are for a model that is fetched"),
+    ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
+    ("FineTuneJob", "spec.dataset.sources.0.endpoint", "https://s3.test", "endpoint is for hf:// and s3:// alone"),
     ("Evaluation", "spec.baselines.0.fromCandidate", None, "exactly one of fromCandidate must be set"),
     (
         "Evaluation",

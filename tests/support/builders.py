@@ -226,6 +226,7 @@ SIZES: Json = {
 def _prepared(run: Mapping[str, Any]) -> Json:
     counts = {"read": 1350, "invalid": 0, "train": 1200, "heldOut": 150, "trainTokens": 60_000}
     return {
+        "resolved": {"model": digest(run["model"]["uri"]), "sources": [digest(s["uri"]) for s in run["sources"]]},
         "model": {"digest": digest(run["model"]["uri"]), "chatTemplateHash": digest("template")},
         "dataset": {"digest": digest(run["sources"]), "testDigest": digest(run["split"]), "counts": counts},
         "sizes": SIZES,

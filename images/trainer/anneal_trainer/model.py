@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from anneal.api.artifacts import base_model_digest
 from anneal.api.estimate import ModelShape
@@ -43,6 +43,7 @@ def check(model: MountedPath) -> str:
     config = _read_json(directory / "config.json", model.uri)
     _check_weights(directory, model.uri)
     _check_architecture(config, model.uri)
+    _check_code_elsewhere(directory, model.uri)
     try:
         return base_model_digest(directory)
     except ValueError as error:
@@ -74,6 +75,8 @@ def _check_weights(directory: Path, uri: str) -> None:
                 " convert it to safetensors (load it with transformers where you trust it, then save_pretrained)",
             )
         raise UserMistake("ModelUnusable", f"the base model {uri} has no weights (*.safetensors)")
+    for name in sorted(weights):
+        _check_header(directory / name, uri)
     index = directory / "model.safetensors.index.json"
     if index.exists():
         named = set(_read_json(index, uri).get("weight_map", {}).values())
@@ -83,6 +86,17 @@ def _check_weights(directory: Path, uri: str) -> None:
                 f"the base model {uri} is not complete: {len(missing)} of its {len(named)} weight files are missing,"
                 f" first {missing[0]}",
             )
+
+
+def _check_header(path: Path, uri: str) -> None:
+    """The header of a weight file, against the file's size: whatever is called safetensors and is not, ends here."""
+    try:
+        with safe_open(path, "np"):
+            pass
+    except SafetensorError as error:
+        raise UserMistake(
+            "ModelUnusable", f"{path.name} of the base model {uri} is not a whole safetensors file: {error}"
+        ) from error
 
 
 def _check_architecture(config: dict[str, Any], uri: str) -> None:
@@ -120,13 +134,30 @@ def shape(directory: Path) -> ModelShape | None:
 
 def _stored(directory: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors by name, from the headers of the weight files."""
-    from safetensors import safe_open
-
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
             found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     return found
+
+
+def _check_code_elsewhere(directory: Path, uri: str) -> None:
+    """Code of the model's own is never there to be run; code of another repository would be downloaded by loaders."""
+    for path in sorted(directory.glob("*config.json")):
+        classes = _read_json(path, uri).get("auto_map") or {}
+        for name in _texts(classes):
+            if "--" in name:
+                raise UserMistake(
+                    "RemoteCode",
+                    f"{path.name} of the base model {uri} names Python code of another repository ({name[:100]}), which"
+                    " some servers would load: remove auto_map from it",
+                )
+
+
+def _texts(value: Any) -> list[str]:
+    """All strings below a JSON value."""
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value] if isinstance(value, str) else [text for entry in below for text in _texts(entry)]
 
 
 def stop_tokens(directory: Path) -> list[int]:

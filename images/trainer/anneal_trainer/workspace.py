@@ -14,8 +14,13 @@ class Workspace:
 
     @property
     def downloads(self) -> Path:
-        """Sources fetched by HTTPS; removed once they are read."""
+        """Fetched sources; removed once they are read."""
         return self.root / "downloads"
+
+    @property
+    def pins(self) -> Path:
+        """What the names of sources were resolved to, for a pod that starts again."""
+        return self.root / "pins.json"
 
     @property
     def train(self) -> Path:

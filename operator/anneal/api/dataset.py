@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from anneal.api.model import ApiModel, Digest
-from anneal.api.references import SourceUri
+from anneal.api.model import ApiModel, Digest, Rule
+from anneal.api.references import Endpoint, LocalReference, SourceUri
+from anneal.api.sources import ENDPOINT_DESCRIPTION, KEYS_DESCRIPTION
 
 DataFormat = Literal["Auto", "Messages", "PromptCompletion", "Alpaca"]
 
@@ -15,7 +16,25 @@ DataFormat = Literal["Auto", "Messages", "PromptCompletion", "Alpaca"]
 class DatasetSource(ApiModel):
     """One JSONL file of examples."""
 
-    uri: SourceUri = Field(description="JSON Lines file: pvc://claim/path or https://host/path.")
+    RULES = (
+        Rule(
+            cel="!self.uri.startsWith('pvc://') || !has(self.secretRef)",
+            holds=lambda source: not (source.uri.startswith("pvc://") and source.secret_ref),
+            message="secretRef is for data that is fetched (hf://, s3://, https://), not for pvc://",
+        ),
+        Rule(
+            cel="!has(self.endpoint) || self.uri.startsWith('hf://') || self.uri.startsWith('s3://')",
+            holds=lambda source: source.endpoint is None or source.uri.startswith(("hf://", "s3://")),
+            message="endpoint is for hf:// and s3:// alone",
+        ),
+    )
+
+    uri: SourceUri = Field(
+        description="JSON Lines file: pvc://claim/path, https://host/path, s3://bucket/key, or a file of a dataset of a"
+        " Hub, hf://datasets/owner/name[:revision]/path."
+    )
+    secret_ref: LocalReference | None = Field(default=None, description=KEYS_DESCRIPTION)
+    endpoint: Endpoint | None = Field(default=None, description=ENDPOINT_DESCRIPTION)
     format: DataFormat = Field(
         default="Auto",
         description="Messages ({messages:[{role,content}]}), PromptCompletion ({prompt, completion} or {prompt,"

@@ -21,16 +21,9 @@ from anneal.api.model import (
     immutable_after_start,
 )
 from anneal.api.references import PvcUri
+from anneal.api.sources import BaseModelSource, Resolved
 from anneal.api.training import CheckpointStatus, Progress, Training, TrainingStatus
 from anneal.api.workloads import Resources, Scheduling
-
-
-class BaseModelSource(ApiModel):
-    """The model to start from."""
-
-    uri: PvcUri = Field(
-        description="Directory of a Hugging Face model (config.json, *.safetensors, tokenizer): pvc://claim/path."
-    )
 
 
 class TrainingResources(Resources):
@@ -134,6 +127,9 @@ class FineTuneJobSpec(ApiModel):
 class BaseModelStatus(ApiModel):
     """The base model as it was found."""
 
+    uri: PvcUri | None = Field(
+        default=None, description="Directory that it was fetched to; absent when spec.model.uri is a directory itself."
+    )
     digest: Digest = Field(description="Digest over the files of the base model.")
     chat_template_hash: Digest = Field(description="Digest of the chat template that rows are written with.")
 
@@ -185,6 +181,9 @@ class FineTuneJobStatus(ApiModel):
     )
     completion_time: Timestamp | None = Field(default=None, description="When the job ended, RFC 3339.")
     progress: Progress | None = Field(default=None, description="How far training is.")
+    resolved: Resolved | None = Field(
+        default=None, description="What the changeable names in spec stood for when they were first looked up."
+    )
     model: BaseModelStatus | None = Field(default=None, description="The base model as found.")
     dataset: DatasetStatus | None = Field(default=None, description="The data as prepared.")
     estimate: Estimate | None = Field(default=None, description="What training was expected to need.")

@@ -7,6 +7,8 @@ do not know: an object written by a newer operator must still be readable by an 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -23,6 +25,18 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 
+@dataclass(frozen=True)
+class Rule:
+    """What must hold between the members of a model, said twice: for the API server in CEL, and for pydantic."""
+
+    cel: str
+    """True where it holds; `self` is the object as it was written, so ask `has(self.member)` first."""
+    holds: Callable[[Any], bool]
+    """The same of a model, whose absent members have their defaults."""
+    message: str
+    """What is wrong where it does not hold."""
+
+
 class ApiModel(BaseModel):
     """A frozen piece of the API, read and written in camelCase."""
 
@@ -33,6 +47,8 @@ class ApiModel(BaseModel):
     #: Optional members of which exactly one is set: the variants of a one-of, by their camelCase names. Enforced here
     #: and, as a CEL rule, by the API server. A further variant is a further member and a further name.
     ONE_OF: ClassVar[tuple[str, ...]] = ()
+    #: Further rules between members, enforced here and by the API server.
+    RULES: ClassVar[tuple[Rule, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The object as the API server would store it: camelCase, absent instead of null."""
@@ -47,11 +63,20 @@ class ApiModel(BaseModel):
             raise ValueError(f"exactly one of {', '.join(self.ONE_OF)} must be set")
         return self
 
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        for rule in self.RULES:
+            if not rule.holds(self):
+                raise ValueError(rule.message)
+        return self
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        if cls.ONE_OF:
-            schema["x-kubernetes-validations"] = [_exactly_one_of(*cls.ONE_OF)]
+        rules = [_exactly_one_of(*cls.ONE_OF)] if cls.ONE_OF else []
+        rules += [cel(rule.cel, rule.message) for rule in cls.RULES]
+        if rules:
+            schema["x-kubernetes-validations"] = rules
         return schema
 
 

@@ -1,7 +1,9 @@
 """Where models and data are: one URI grammar for every kind, the same as KServe's.
 
-`pvc://claim/path` is a path in a PersistentVolumeClaim of the object's own namespace; `https://host/path` is a file
-to download. Further schemes are further members of `parse`, and nothing else in the control plane looks inside one.
+`pvc://claim/path` is a path in a PersistentVolumeClaim of the object's own namespace; `hf://owner/name[:revision]` a
+model on a Hugging Face Hub, `hf://datasets/owner/name[:revision]/path` a file of a dataset there; `s3://bucket/key` an
+object (or, for a model, a folder of objects) of an S3 service; `https://host/path` a file to download. Further schemes
+are further members of `parse`, and nothing else in the control plane looks inside one.
 """
 
 from __future__ import annotations
@@ -17,11 +19,29 @@ from anneal.api.model import ApiModel, ObjectName
 
 _CLAIM = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _PATH = r"(/[A-Za-z0-9._@=+-]+)*"
-PVC_PATTERN = rf"^pvc://{_CLAIM}{_PATH}/?$"
-SOURCE_PATTERN = rf"^(pvc://{_CLAIM}{_PATH}/?|https://[A-Za-z0-9.-]+(:[0-9]{{1,5}})?/[!-~]*)$"
+_FILE = r"(/[A-Za-z0-9._@=+-]+)+"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_REVISION = r"(:[A-Za-z0-9][A-Za-z0-9._-]{0,127})?"
+_PVC = rf"pvc://{_CLAIM}{_PATH}/?"
+_HUB_MODEL = rf"hf://{_NAME}/{_NAME}{_REVISION}"
+_HUB_FILE = rf"hf://datasets/{_NAME}/{_NAME}{_REVISION}{_FILE}"
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_S3_FOLDER = rf"s3://{_BUCKET}{_PATH}/?"
+_S3_FILE = rf"s3://{_BUCKET}{_FILE}"
+_HTTPS = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[!-~]*"
+
+PVC_PATTERN = rf"^{_PVC}$"
+MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER})$"
+SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE})$"
+_ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER})$"
 
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]
+ModelUri = Annotated[str, Field(pattern=MODEL_PATTERN, max_length=1024)]
 SourceUri = Annotated[str, Field(pattern=SOURCE_PATTERN, max_length=2048)]
+#: The URL of a service: a Hugging Face Hub or an S3 service.
+Endpoint = Annotated[
+    str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$", max_length=512)
+]
 
 
 class LocalReference(ApiModel):
@@ -60,16 +80,73 @@ class HttpsLocation:
         return self.url
 
 
-Location = PvcLocation | HttpsLocation
+@dataclass(frozen=True)
+class HubModel:
+    """A model on a Hugging Face Hub, at a branch, a tag or a commit."""
+
+    repository: str
+    revision: str
+
+    @property
+    def uri(self) -> str:
+        return f"hf://{self.repository}:{self.revision}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a dataset on a Hugging Face Hub, at a branch, a tag or a commit."""
+
+    repository: str
+    revision: str
+    path: str
+
+    @property
+    def uri(self) -> str:
+        return f"hf://datasets/{self.repository}:{self.revision}/{self.path}"
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """An object, or a folder of objects, of an S3 service. `key` has no slash at either end."""
+
+    bucket: str
+    key: str
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+
+
+Location = PvcLocation | HttpsLocation | HubModel | HubFile | S3Location
+
+#: Without a revision in its URI, a repository is taken at this branch.
+DEFAULT_REVISION = "main"
 
 
 def parse(uri: str) -> Location:
     """The location that a URI names. Raises ValueError, in a sentence, for a URI that is not one of ours."""
-    if uri.startswith("https://") and re.match(SOURCE_PATTERN, uri):
+    if not re.match(_ANY_PATTERN, uri):
+        raise ValueError(
+            f"'{uri}' is not a supported URI: use pvc://claim/path, s3://bucket/key, hf://owner/name[:revision] for a"
+            " model, or, for data, hf://datasets/owner/name[:revision]/file or https://host/path"
+        )
+    scheme, _, rest = uri.partition("://")
+    if scheme == "https":
         return HttpsLocation(uri)
-    if not re.match(PVC_PATTERN, uri):
-        raise ValueError(f"'{uri}' is not a supported URI: use pvc://claim/path or, for data, https://host/path")
-    claim, _, path = uri.removeprefix("pvc://").partition("/")
-    if ".." in path.split("/"):
-        raise ValueError(f"'{uri}' has '..' in its path: a location cannot leave its claim")
-    return PvcLocation(claim, posixpath.normpath(path) if path.strip("/") else "")
+    if ".." in rest.split("/"):
+        kept_in = {"pvc": "its claim", "hf": "its repository", "s3": "its bucket"}[scheme]
+        raise ValueError(f"'{uri}' has '..' in its path: a location cannot leave {kept_in}")
+    if scheme == "hf":
+        return _hub(rest)
+    first, _, path = rest.partition("/")
+    path = posixpath.normpath(path) if path.strip("/") else ""
+    return PvcLocation(first, path) if scheme == "pvc" else S3Location(first, path.strip("/"))
+
+
+def _hub(rest: str) -> HubModel | HubFile:
+    if not re.match(rf"^{_HUB_FILE}$", f"hf://{rest}"):
+        repository, _, revision = rest.partition(":")
+        return HubModel(repository, revision or DEFAULT_REVISION)
+    _, owner, named, path = rest.split("/", 3)
+    name, _, revision = named.partition(":")
+    return HubFile(f"{owner}/{name}", revision or DEFAULT_REVISION, posixpath.normpath(path))

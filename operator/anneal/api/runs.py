@@ -20,6 +20,7 @@ from anneal.api.gates import Gate, Outcome, Statistics
 from anneal.api.methods import Lora
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Digest
+from anneal.api.sources import Resolved
 from anneal.api.subjects import Baseline, Generation
 from anneal.api.training import Training, TrainingStatus
 
@@ -31,6 +32,7 @@ TOKEN_FILE = "/var/run/anneal/token"  # noqa: S105 - a path, not a token
 TERMINATION_FILE = "/dev/termination-log"
 WORKSPACE_DIR = "/workspace"
 CLAIMS_DIR = "/claims"
+CREDENTIALS_DIR = "/credentials"
 MODEL_REPOSITORY_DIR = "/models"
 
 #: Exit codes that the Job's podFailurePolicy acts on.
@@ -68,21 +70,37 @@ class MountedPath(ApiModel):
     path: str = Field(description="Absolute path in the pod.")
 
 
+class Access(ApiModel):
+    """How a remote place is reached."""
+
+    endpoint: str | None = Field(default=None, description="URL of the Hub or the S3 service, if it is not the usual.")
+    credentials: str | None = Field(default=None, description="Directory with the keys of the Secret, one file each.")
+
+
+class ModelInput(ApiModel):
+    """The base model: in a claim that the pod can read, or to be fetched into one."""
+
+    uri: str = Field(description="URI as the user wrote it.")
+    path: str | None = Field(default=None, description="Absolute path in the pod, for pvc://.")
+    cache: MountedPath | None = Field(default=None, description="Directory to fetch it into, for any other scheme.")
+    access: Access = Field(default_factory=Access, description="How to reach it.")
+
+
 class SourceInput(ApiModel):
     """One file of examples."""
 
-    uri: str = Field(description="URI as the user wrote it, for messages.")
-    path: str | None = Field(default=None, description="Absolute path in the pod, for pvc://.")
-    url: str | None = Field(default=None, description="URL to download, for https://.")
+    uri: str = Field(description="URI as the user wrote it.")
+    path: str | None = Field(default=None, description="Absolute path in the pod, for pvc://; otherwise it is fetched.")
+    access: Access = Field(default_factory=Access, description="How to reach it.")
     format: DataFormat = Field(default="Auto", description="Format of the rows.")
 
 
 class PrepareRun(ApiModel):
-    """Read, check, split and write the data; check the base model."""
+    """Fetch, read, check, split and write the data; fetch and check the base model."""
 
     role: Literal["prepare"] = "prepare"
     object: ObjectIdentity = Field(description="For whom.")
-    model: MountedPath = Field(description="The base model.")
+    model: ModelInput = Field(description="The base model.")
     sources: list[SourceInput] = Field(description="Files to read, in order.")
     expect: DatasetExpectations = Field(description="Limits after which to fail.")
     split: DatasetSplit = Field(description="The held-out split.")
@@ -181,6 +199,7 @@ _RUN: TypeAdapter[Run] = TypeAdapter(Run)
 class PrepareData(ApiModel):
     """What prepare found."""
 
+    resolved: Resolved = Field(description="What the names of model and data stood for.")
     model: BaseModelStatus = Field(description="The base model.")
     dataset: DatasetStatus = Field(description="The data.")
     sizes: Sizes | None = Field(

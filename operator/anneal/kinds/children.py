@@ -13,7 +13,16 @@ from typing import Any
 
 from anneal.api import API_VERSION
 from anneal.api.quantities import bytes_of
-from anneal.api.runs import CLAIMS_DIR, RUN_DIR, RUN_FILE, TERMINATION_FILE, TOKEN_FILE, ObjectIdentity, Run
+from anneal.api.runs import (
+    CLAIMS_DIR,
+    CREDENTIALS_DIR,
+    RUN_DIR,
+    RUN_FILE,
+    TERMINATION_FILE,
+    TOKEN_FILE,
+    ObjectIdentity,
+    Run,
+)
 from anneal.api.workloads import DEFAULT_MEMORY, Accelerator, Resources, Scheduling
 from anneal.estimate.accelerators import MEMORY_LABEL, MIB, PRODUCT_LABEL
 from anneal.kinds.contract import Object, Seen
@@ -97,6 +106,11 @@ def run_config_map(seen: Seen, name: str, role: str, run: Run) -> Object:
 def claim_path(claim: str) -> str:
     """Where a claim is mounted in every pod."""
     return f"{CLAIMS_DIR}/{claim}"
+
+
+def credentials_path(secret: str) -> str:
+    """Where the keys of a Secret are mounted in the pods that need them."""
+    return f"{CREDENTIALS_DIR}/{secret}"
 
 
 def resource_requirements(resources: Resources, cpu: str = "1", memory: str = DEFAULT_MEMORY) -> dict[str, Any]:
@@ -194,6 +208,14 @@ def claim_volumes(
         {"name": f"claim-{i}", "mountPath": claim_path(n)} | ({} if n in may_write else {"readOnly": True})
         for i, n in enumerate(names)
     ]
+    return volumes, mounts
+
+
+def secret_volumes(secrets: Iterable[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(volumes, mounts) of Secrets, each at `credentials_path`. The kubelet reads them; the operator never does."""
+    names = list(secrets)
+    volumes = [{"name": f"secret-{i}", "secret": {"secretName": n, "defaultMode": 0o440}} for i, n in enumerate(names)]
+    mounts = [{"name": f"secret-{i}", "mountPath": credentials_path(n), "readOnly": True} for i, n in enumerate(names)]
     return volumes, mounts
 
 

@@ -89,6 +89,8 @@ class Facts:
     reports: ReportsEndpoint | None = None
     image_pull_policy: str = "IfNotPresent"
     planning: Planning = field(default_factory=Planning)
+    hub: str = "https://huggingface.co"
+    """The Hugging Face Hub of sources that name none."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anneal.api.references import HttpsLocation, PvcLocation, parse
+from anneal.api.references import HttpsLocation, HubFile, HubModel, Location, PvcLocation, S3Location, parse
 
 
 @pytest.mark.parametrize(
@@ -14,19 +14,45 @@ from anneal.api.references import HttpsLocation, PvcLocation, parse
         ("pvc://hub/", PvcLocation("hub", "")),
         ("pvc://hub/a/b.jsonl", PvcLocation("hub", "a/b.jsonl")),
         ("https://example.com/a?b=c", HttpsLocation("https://example.com/a?b=c")),
+        ("hf://acme/tiny", HubModel("acme/tiny", "main")),
+        ("hf://acme/tiny:v1.0", HubModel("acme/tiny", "v1.0")),
+        ("hf://datasets/acme/chats/a/b.jsonl", HubFile("acme/chats", "main", "a/b.jsonl")),
+        ("hf://datasets/acme/chats:v2/b.jsonl", HubFile("acme/chats", "v2", "b.jsonl")),
+        ("s3://bucket/a/b/", S3Location("bucket", "a/b")),
     ],
 )
-def test_good_uris_name_a_location(uri: str, location: PvcLocation | HttpsLocation) -> None:
+def test_good_uris_name_a_location(uri: str, location: Location) -> None:
     assert parse(uri) == location
 
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "hub/a", "s3://b/k", "http://x/y", "pvc:///a", "pvc://Hub/a", "pvc://hub/../b", "pvc://hub/a b", "https://x"],
+    [
+        "",
+        "hub/a",
+        "s3://b/k",
+        "http://x/y",
+        "hf://tiny",
+        "hf://a/b:../c",
+        "hf://datasets/a/b/../c",
+        "s3://bucket/../a",
+        "pvc:///a",
+        "pvc://Hub/a",
+        "pvc://hub/../b",
+        "pvc://hub/a b",
+        "https://x",
+    ],
 )
 def test_bad_uris_are_refused_in_a_sentence(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"not a supported URI|cannot leave its claim"):
+    with pytest.raises(ValueError, match=r"not a supported URI|cannot leave its (claim|repository|bucket)"):
         parse(uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["pvc://hub/a", "https://x/y?z", "hf://a/b:main", "hf://datasets/a/b:main/c.jsonl", "s3://bucket/key"]
+)
+def test_a_location_has_its_uri(uri: str) -> None:
+    assert parse(uri).uri == uri
 
 
 def test_a_location_knows_its_children_and_its_place_below_a_mount() -> None:

@@ -27,6 +27,8 @@ class HttpsServer:
     url: str
     ca_file: Path
     answers: dict[str, Answer]
+    default: Answer
+    """What is answered on any other path."""
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
 
@@ -57,18 +59,23 @@ def status(code: int, location: str | None = None) -> Answer:
 
 @contextmanager
 def https_server(folder: Path, answers: dict[str, Answer]) -> Iterator[HttpsServer]:
-    """The server, for as long as the block lasts."""
-    key_file, ca_file = _certificate(folder)
-    server = HttpsServer("", ca_file, answers)
+    """The server, for as long as the block lasts. Servers of one folder have one certificate."""
+    key_file, ca_file = certificate(folder)
+    server = HttpsServer("", ca_file, answers, status(404))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.answers.get(self.path, status(404))(self)
+            server.answers.get(self.path, server.default)(self)
+
+        do_HEAD = do_GET  # noqa: N815
 
         def do_POST(self) -> None:
+            if self.path not in server.answers:
+                server.default(self)
+                return
             content = self.rfile.read(int(self.headers["Content-Length"]))
             server.received.append((dict(self.headers), content))
-            server.answers.get(self.path, status(404))(self)
+            server.answers[self.path](self)
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""
@@ -88,7 +95,11 @@ def https_server(folder: Path, answers: dict[str, Answer]) -> Iterator[HttpsServ
         listener.server_close()
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """(key, certificate) for 127.0.0.1, which is its own authority; made when the folder has none."""
+    key_file, ca_file = folder / "tls.key", folder / "ca.crt"
+    if ca_file.exists():
+        return key_file, ca_file
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -104,7 +115,6 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    key_file, ca_file = folder / "tls.key", folder / "ca.crt"
     ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -13,6 +13,7 @@ from anneal.api.dataset import DatasetExpectations, DatasetSplit
 from anneal.api.methods import Lora
 from anneal.api.runs import (
     FitRun,
+    ModelInput,
     MountedPath,
     ObjectIdentity,
     PrepareData,
@@ -84,7 +85,7 @@ class Job:
     def prepare_run(self) -> PrepareRun:
         return PrepareRun(
             object=OBJECT,
-            model=self.model,
+            model=ModelInput(uri=self.model.uri, path=self.model.path),
             sources=[SourceInput(uri="pvc://hub/rows.jsonl", path=str(self.source))],
             expect=self.expect,
             split=self.split,

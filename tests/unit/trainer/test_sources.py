@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.trainer.https_server import HttpsServer, body, https_server, status
 
-from anneal.api.runs import SourceInput
+from anneal.api.artifacts import digest_of_bytes
+from anneal.api.runs import Access, SourceInput
 from anneal_trainer.errors import TrainerError, Unavailable, UserMistake
-from anneal_trainer.prepare.sources import Leash, fetch, is_node_address, opened
+from anneal_trainer.sources import Leash, opened
+from anneal_trainer.sources.https import Page
+from anneal_trainer.sources.leash import ForbiddenAddress, is_node_address
+from anneal_trainer.sources.place import RemoteFile
+from anneal_trainer.workspace import Workspace
 
 ROWS = b'{"prompt": "a", "completion": "b"}\n' * 1000
 
@@ -33,22 +40,33 @@ def server(tmp_path: Path) -> Iterator[HttpsServer]:
         yield running
 
 
+LOOSE = Leash(timeout_seconds=5, is_forbidden=lambda _: False)
+
+
 @pytest.fixture
-def leash(server: HttpsServer) -> Leash:
-    """The usual one, but trusting the test's certificate and allowed to reach this machine."""
-    tls = ssl.create_default_context(cafile=server.ca_file)
-    return Leash(timeout_seconds=5, is_forbidden=lambda _: False, tls=tls)
+def tls(server: HttpsServer) -> ssl.SSLContext:
+    """Trust in the test's certificate."""
+    return ssl.create_default_context(cafile=server.ca_file)
 
 
-def test_a_source_is_streamed_and_leaves_nothing_behind(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
-    source = SourceInput(uri=f"{server.url}/rows.jsonl", url=f"{server.url}/rows.jsonl")
-    with opened(source, tmp_path / "downloads", leash) as stream:
-        assert stream.read() == ROWS
-    assert list((tmp_path / "downloads").iterdir()) == []
+def fetch(url: str, target: Path, tls: ssl.SSLContext, leash: Leash = LOOSE) -> None:
+    Page(url, leash, tls).fetch(RemoteFile("rows"), target)
 
 
-def test_a_redirect_is_followed(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
-    fetch(f"{server.url}/moved", tmp_path / "rows", leash)
+def test_a_source_is_streamed_and_leaves_nothing_behind(server: HttpsServer, tmp_path: Path) -> None:
+    secret = tmp_path / "files-ca"
+    secret.mkdir()
+    (secret / "ca.crt").write_bytes(server.ca_file.read_bytes())
+    source = SourceInput(uri=f"{server.url}/rows.jsonl", access=Access(credentials=str(secret)))
+    workspace = Workspace(tmp_path / "workspace")
+    with opened(source, workspace, LOOSE) as found:
+        assert found.stream.read() == ROWS
+        assert found.resolved == digest_of_bytes(ROWS)
+    assert list(workspace.downloads.iterdir()) == []
+
+
+def test_a_redirect_is_followed(server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path) -> None:
+    fetch(f"{server.url}/moved", tmp_path / "rows", tls)
     assert (tmp_path / "rows").read_bytes() == ROWS
 
 
@@ -64,40 +82,59 @@ def test_a_redirect_is_followed(server: HttpsServer, leash: Leash, tmp_path: Pat
     ],
 )
 def test_what_goes_wrong_is_said(
-    server: HttpsServer, leash: Leash, tmp_path: Path, path: str, kind: type[TrainerError], sentence: str
+    server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path, path: str, kind: type[TrainerError], sentence: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        fetch(server.url + path, tmp_path / "rows", leash)
+        fetch(server.url + path, tmp_path / "rows", tls)
     assert sentence in caught.value.message
     assert not (tmp_path / "rows").exists()
 
 
-def test_a_file_that_is_too_large_is_refused_on_the_way(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused_on_the_way(
+    server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
     with pytest.raises(UserMistake, match="is larger than 1000 bytes"):
-        fetch(f"{server.url}/rows.jsonl", tmp_path / "rows", replace(leash, max_bytes=1000))
+        fetch(f"{server.url}/rows.jsonl", tmp_path / "rows", tls, replace(LOOSE, max_bytes=1000))
     assert not list(tmp_path.glob("*rows*"))
 
 
-def test_the_node_itself_is_out_of_reach(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
-    with pytest.raises(UserMistake, match="leads to an address of the node itself"):
-        fetch(f"{server.url}/rows.jsonl", tmp_path / "rows", replace(leash, is_forbidden=is_node_address))
+def test_the_node_itself_is_out_of_reach(server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path) -> None:
+    with pytest.raises(UserMistake, match=r"rows\.jsonl: it leads to 127\.0\.0\.1, an address of the node itself"):
+        fetch(f"{server.url}/rows.jsonl", tmp_path / "rows", tls, Leash())
 
 
-def test_an_unknown_certificate_is_refused(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
+def test_a_name_that_is_looked_up_elsewhere_is_out_of_reach_too() -> None:
+    with socket.socket() as raw, Leash().held(), pytest.raises(ForbiddenAddress, match="leads to localhost"):
+        raw.connect(("localhost", 9))
+
+
+def test_the_leash_holds_in_every_thread_and_no_longer_than_its_block(server: HttpsServer) -> None:
+    host, _, port = server.url.removeprefix("https://").partition(":")
+
+    def connect() -> None:
+        socket.create_connection((host, int(port)), timeout=5).close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with Leash().held(), pytest.raises(ForbiddenAddress):
+            pool.submit(connect).result()
+        pool.submit(connect).result()
+
+
+def test_an_unknown_certificate_is_refused(server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path) -> None:
     with pytest.raises(UserMistake, match="is not trusted"):
-        fetch(f"{server.url}/rows.jsonl", tmp_path / "rows", replace(leash, tls=ssl.create_default_context()))
+        fetch(f"{server.url}/rows.jsonl", tmp_path / "rows", ssl.create_default_context())
 
 
-def test_messages_hold_no_signature(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
+def test_messages_hold_no_signature(server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path) -> None:
     with pytest.raises(UserMistake) as caught:
-        fetch(f"{server.url}/rows.jsonl?signature=secret", tmp_path / "rows", replace(leash, max_bytes=1))
+        fetch(f"{server.url}/rows.jsonl?signature=secret", tmp_path / "rows", tls, replace(LOOSE, max_bytes=1))
     assert "rows.jsonl is larger" in caught.value.message
     assert "secret" not in caught.value.message
 
 
-def test_nobody_listening_may_be_tried_again(server: HttpsServer, leash: Leash, tmp_path: Path) -> None:
+def test_nobody_listening_may_be_tried_again(server: HttpsServer, tls: ssl.SSLContext, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"could not be fetched: .*refused"):
-        fetch("https://127.0.0.1:1/rows", tmp_path / "rows", leash)
+        fetch("https://127.0.0.1:1/rows", tmp_path / "rows", tls)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +145,8 @@ def test_nobody_listening_may_be_tried_again(server: HttpsServer, leash: Leash, 
         ("::1", True),
         ("fe80::1%eth0", True),
         ("::ffff:169.254.169.254", True),
+        ("fd00:ec2::254", True),
+        ("100.100.100.200", True),
         ("0.0.0.0", True),
         ("10.96.0.10", False),
         ("93.184.216.34", False),

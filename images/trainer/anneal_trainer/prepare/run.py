@@ -17,14 +17,16 @@ from anneal.api.dataset import DatasetCounts, DatasetStatus
 from anneal.api.estimate import Sizes
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.runs import PrepareData, PrepareRun, RunResult, SourceInput
-from anneal_trainer import files, model, rows
+from anneal.api.sources import Resolved
+from anneal_trainer import files, model, rows, sources
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.prepare import jsonl, sources, validate
+from anneal_trainer.prepare import jsonl, validate
 from anneal_trainer.prepare.formats import RowError, to_messages
 from anneal_trainer.prepare.split import Example, Split, draw, identifiers, key_of
 from anneal_trainer.prepare.template import ChatTemplate, Rendered, load_tokenizer
 from anneal_trainer.rows import TrainingRows
+from anneal_trainer.sources.models import Located, located
 from anneal_trainer.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -58,16 +60,29 @@ class Findings:
         return len(self.examples) + self.invalid
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the names in the run stood for."""
+
+    base: Located
+    base_digest: str
+    template: str
+    sources: list[str]
+
+
 def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
     """Writes the workspace's data folder. Raises UserMistake for data or a base model that cannot work."""
     workspace = Workspace(Path(run.workspace))
-    base_digest = model.check(run.model)
-    directory = Path(run.model.path)
+    base = located(run, preemption)
+    base_digest = model.check(base.place)
+    directory = Path(base.place.path)
     template = ChatTemplate(load_tokenizer(directory), model.stop_tokens(directory))
     reader = _Reader(run, template, min(run.max_length, model.longest_context(directory) or run.max_length))
+    resolved = []
     for source in run.sources:
-        with sources.opened(source, workspace.downloads) as stream:
-            for number, line in jsonl.numbered_lines(stream, sources.shown(source.uri)):
+        with sources.opened(source, workspace) as opened:
+            resolved.append(opened.resolved)
+            for number, line in jsonl.numbered_lines(opened.stream, sources.shown(source.uri)):
                 preemption.check("preparing the data")
                 reader.take(source, number, line)
     findings = reader.findings
@@ -75,7 +90,8 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
     _check_findings(findings, run)
     split = draw(findings.examples, run.split.held_out, run.split.seed)
     _check_split(split, run)
-    return _write(workspace, run, base_digest, template, findings, split)
+    found = Found(base, base_digest, template.text, resolved)
+    return _write(workspace, run, found, findings, split)
 
 
 class _Reader:
@@ -146,8 +162,7 @@ def _check_split(split: Split, run: PrepareRun) -> None:
 def _write(
     workspace: Workspace,
     run: PrepareRun,
-    base_digest: str,
-    template: ChatTemplate,
+    found: Found,
     findings: Findings,
     split: Split,
 ) -> RunResult:
@@ -156,7 +171,7 @@ def _write(
     training_rows = rows.flatten(train)
     digest = rows.write(workspace.train, training_rows)
     files.write(workspace.held_out, b"".join(_held_out_lines([findings.examples[i] for i in split.held_out])))
-    files.write(workspace.chat_template, template.text.encode())
+    files.write(workspace.chat_template, found.template.encode())
     counts = DatasetCounts(
         read=findings.read,
         invalid=findings.invalid,
@@ -165,15 +180,25 @@ def _write(
         train_tokens=sum(len(r.tokens) for r in train),
     )
     status = DatasetStatus(digest=digest, test_digest=digest_of_file(workspace.held_out), counts=counts)
-    base = BaseModelStatus(digest=base_digest, chat_template_hash=digest_of_bytes(template.text.encode()))
-    files.write_json(workspace.report, _report(run, status, base, findings, split))
+    base = BaseModelStatus(
+        uri=found.base.fetched_to,
+        digest=found.base_digest,
+        chat_template_hash=digest_of_bytes(found.template.encode()),
+    )
+    resolved = Resolved(model=found.base.revision or found.base_digest, sources=found.sources)
+    files.write_json(workspace.report, _report(run, status, base, resolved, findings, split))
     message = f"{counts.train} rows to train on, {counts.held_out} held out, {counts.invalid} invalid"
     return RunResult(
         role="prepare",
         outcome="Succeeded",
         reason="Prepared",
         message=message,
-        prepare=PrepareData(model=base, dataset=status, sizes=_sizes(Path(run.model.path), training_rows)),
+        prepare=PrepareData(
+            resolved=resolved,
+            model=base,
+            dataset=status,
+            sizes=_sizes(Path(found.base.place.path), training_rows),
+        ),
     )
 
 
@@ -198,7 +223,7 @@ def _write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
 
 
 def _report(
-    run: PrepareRun, status: DatasetStatus, base: BaseModelStatus, findings: Findings, split: Split
+    run: PrepareRun, status: DatasetStatus, base: BaseModelStatus, resolved: Resolved, findings: Findings, split: Split
 ) -> dict[str, object]:
     """What prepare found, for people and for the model card."""
     lengths = sorted(len(findings.rendered[i].tokens) for i in split.train)
@@ -207,7 +232,8 @@ def _report(
     return {
         "sources": [sources.shown(s.uri) for s in run.sources],
         "seed": run.split.seed,
-        "model": base.to_json(),
+        "resolved": resolved.to_json(),
+        "model": {"source": run.model.uri, **base.to_json()},
         "dataset": status.to_json(),
         "repeatedRows": len(findings.examples) - len(distinct),
         "heldOutPrompts": len(prompts),

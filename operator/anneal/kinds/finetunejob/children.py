@@ -16,6 +16,7 @@ from anneal.kinds.children import (
     pod_template,
     resource_requirements,
     run_config_map,
+    secret_volumes,
     token_volume,
 )
 from anneal.kinds.contract import Delete, Object, Seen
@@ -78,13 +79,14 @@ def step_job(ctx: Context, step: Step) -> Object:
     """The Job of a step. Everything that may change while it runs is in its ConfigMap."""
     seen, spec, name = ctx.seen, ctx.spec, step_name(ctx.seen, step)
     claims, claim_mounts = claim_volumes((c for _, c in step.claims(spec)), writable=step.written(spec))
+    secrets, secret_mounts = secret_volumes(step.secrets(spec))
     token, token_mounts = token_volume(seen) if step is FIT else ([], [])
     trainer = container(
         seen,
         name="trainer",
         image=seen.facts.images.trainer,
         requirements=resource_requirements(step.resources(spec)),
-        mounts=[{"name": "workspace", "mountPath": WORKSPACE_DIR}, *claim_mounts, *token_mounts],
+        mounts=[{"name": "workspace", "mountPath": WORKSPACE_DIR}, *claim_mounts, *secret_mounts, *token_mounts],
         command=["python", "-m", "anneal_trainer"],
     )
     template = pod_template(
@@ -95,6 +97,7 @@ def step_job(ctx: Context, step: Step) -> Object:
         volumes=[
             {"name": "workspace", "persistentVolumeClaim": {"claimName": workspace_name(seen)}},
             *claims,
+            *secrets,
             *token,
         ],
         scheduling=spec.scheduling,

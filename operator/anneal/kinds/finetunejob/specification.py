@@ -62,5 +62,6 @@ def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
 
 def uris(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
     """(field, URI) of every location that the spec names."""
+    cache = (("spec.model.cache", spec.model.cache),) if spec.model.cache is not None else ()
     sources = ((f"spec.dataset.sources[{i}].uri", s.uri) for i, s in enumerate(spec.dataset.sources))
-    return ("spec.model.uri", spec.model.uri), *sources, ("spec.output.uri", spec.output.uri)
+    return ("spec.model.uri", spec.model.uri), *cache, *sources, ("spec.output.uri", spec.output.uri)

@@ -9,13 +9,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from anneal.api.dataset import DatasetSource
 from anneal.api.finetunejob import Artifact, FineTuneJobSpec, FineTuneJobStatus, Usage
 from anneal.api.model import ApiModel
-from anneal.api.references import PvcLocation, parse
-from anneal.api.runs import FitRun, PrepareRun, PublishRun, Ranks, Reporting, Run, RunResult, SourceInput
+from anneal.api.references import HubFile, HubModel, PvcLocation, parse
+from anneal.api.runs import (
+    Access,
+    FitRun,
+    ModelInput,
+    MountedPath,
+    PrepareRun,
+    PublishRun,
+    Ranks,
+    Reporting,
+    Run,
+    RunResult,
+    SourceInput,
+)
+from anneal.api.sources import BaseModelSource
 from anneal.api.training import Progress
 from anneal.api.workloads import Resources
-from anneal.kinds.children import child_name, identity
+from anneal.kinds.children import child_name, credentials_path, identity
 from anneal.kinds.conditions import Mark, no, yes
 from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated
@@ -55,6 +69,8 @@ class Step:
     reads: tuple[str, ...]
     """Prefixes of the fields whose claims it reads."""
     writes: tuple[str, ...] = ()
+    secrets: Callable[[FineTuneJobSpec], tuple[str, ...]] = lambda _: ()
+    """Names of the Secrets that its pod mounts."""
     grace_seconds: int = 30
     """How long its pod may take to save its state after SIGTERM."""
 
@@ -77,8 +93,8 @@ def prepare_run(ctx: Context) -> PrepareRun:
     spec = ctx.spec
     return PrepareRun(
         object=identity(ctx.seen),
-        model=mounted(location(spec.model.uri)),
-        sources=[_source(s.uri, s.format) for s in spec.dataset.sources],
+        model=_model(ctx, spec.model),
+        sources=[_source(ctx, source) for source in spec.dataset.sources],
         expect=spec.dataset.expect,
         split=spec.dataset.split,
         system_prompt=spec.dataset.system_prompt,
@@ -90,7 +106,7 @@ def fit_run(ctx: Context) -> FitRun:
     spec, status, reports = ctx.spec, ctx.status, ctx.seen.facts.reports
     return FitRun(
         object=identity(ctx.seen),
-        model=mounted(location(spec.model.uri)),
+        model=_base(ctx),
         base_digest=_needed(status.model, "model").digest,
         train_digest=_needed(status.dataset, "dataset").digest,
         lora=_needed(spec.lora, "lora"),
@@ -115,7 +131,7 @@ def publish_run(ctx: Context) -> PublishRun:
     base, data = _needed(status.model, "model"), _needed(status.dataset, "dataset")
     return PublishRun(
         object=identity(ctx.seen),
-        model=mounted(location(spec.model.uri)),
+        model=_base(ctx),
         base_digest=base.digest,
         chat_template_hash=base.chat_template_hash,
         test_digest=data.test_digest,
@@ -130,7 +146,12 @@ def publish_run(ctx: Context) -> PublishRun:
 def record_prepare(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.prepare, "prepare")
     estimate = estimated(ctx.spec, data.sizes, ctx.seen.facts.planning) if data.sizes is not None else None
-    return ctx.status.model_copy(update={"model": data.model, "dataset": data.dataset, "estimate": estimate})
+    cache, found = ctx.spec.model.cache, data.model.uri
+    if (cache is None) != (found is None) or (cache and found and not _is_below(found, cache)):
+        raise ValueError(f"the base model is at '{found}', which is not below spec.model.cache")
+    return ctx.status.model_copy(
+        update={"resolved": data.resolved, "model": data.model, "dataset": data.dataset, "estimate": estimate}
+    )
 
 
 def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
@@ -160,12 +181,12 @@ def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.publish, "publish")
     base, dataset = _needed(ctx.status.model, "model"), _needed(ctx.status.dataset, "dataset")
     for uri in (data.uri, data.held_out_uri):
-        if not parse(uri).uri.startswith(f"{parse(ctx.spec.output.uri).uri}/"):
+        if not _is_below(uri, ctx.spec.output.uri):
             raise ValueError(f"{uri} is not below spec.output.uri")
     artifact = Artifact(
         uri=data.uri,
         digest=data.digest,
-        base_uri=ctx.spec.model.uri,
+        base_uri=base.uri or ctx.spec.model.uri,
         base_digest=base.digest,
         chat_template_hash=base.chat_template_hash,
         size_bytes=data.size_bytes,
@@ -193,11 +214,47 @@ def _published(status: FineTuneJobStatus) -> Mark:
     return yes(Reason.PUBLISHED, f"the artifact is at {_needed(status.artifact, 'artifact').uri}")
 
 
-def _source(uri: str, format_: Literal["Auto", "Messages", "PromptCompletion", "Alpaca"]) -> SourceInput:
-    where = parse(uri)
+def _base(ctx: Context) -> MountedPath:
+    """The base model for fit and publish: its unchanging name, and where it lies, fetched or as it always was."""
+    where = mounted(location(_needed(ctx.status.model, "model").uri or ctx.spec.model.uri))
+    named = parse(ctx.spec.model.uri)
+    if not isinstance(named, HubModel):
+        return MountedPath(uri=ctx.spec.model.uri, path=where.path)
+    commit = _needed(ctx.status.resolved, "resolved").model
+    return MountedPath(uri=HubModel(named.repository, commit).uri, path=where.path)
+
+
+def _model(ctx: Context, model: BaseModelSource) -> ModelInput:
+    where = parse(model.uri)
     if isinstance(where, PvcLocation):
-        return SourceInput(uri=uri, path=mounted(where).path, format=format_)
-    return SourceInput(uri=uri, url=where.url, format=format_)
+        return ModelInput(uri=model.uri, path=mounted(where).path)
+    cache = mounted(location(model.cache or ""))
+    return ModelInput(uri=model.uri, cache=cache, access=_access(ctx, model))
+
+
+def _source(ctx: Context, source: DatasetSource) -> SourceInput:
+    where = parse(source.uri)
+    path = mounted(where).path if isinstance(where, PvcLocation) else None
+    return SourceInput(uri=source.uri, path=path, access=_access(ctx, source), format=source.format)
+
+
+def _access(ctx: Context, source: BaseModelSource | DatasetSource) -> Access:
+    """How the pod gets at a source: which server, and where the keys of its Secret are mounted."""
+    of_hub = isinstance(parse(source.uri), HubModel | HubFile)
+    return Access(
+        endpoint=source.endpoint or (ctx.seen.facts.hub if of_hub else None),
+        credentials=credentials_path(source.secret_ref.name) if source.secret_ref else None,
+    )
+
+
+def _is_below(uri: str, folder: str) -> bool:
+    return parse(uri).uri.startswith(f"{parse(folder).uri}/")
+
+
+def _secrets(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """The Secrets of everything that is fetched, each once, sorted."""
+    named = (spec.model.secret_ref, *(source.secret_ref for source in spec.dataset.sources))
+    return tuple(sorted({reference.name for reference in named if reference is not None}))
 
 
 def _needed(part: Part | None, name: str) -> Part:
@@ -219,6 +276,8 @@ PREPARE = Step(
     resources=lambda spec: LIGHT,
     memory_advice="split the dataset into fewer or shorter rows",
     reads=("spec.model", "spec.dataset"),
+    writes=("spec.model.cache",),
+    secrets=_secrets,
 )
 FIT = Step(
     role="fit",

@@ -43,6 +43,7 @@ TOO_LARGE: Json = {
 }
 PREPARED: Json = {
     **STARTED,
+    "resolved": {"model": digest("base"), "sources": [digest("intents.jsonl")]},
     "model": {"digest": digest("base"), "chatTemplateHash": digest("template")},
     "dataset": {
         "digest": digest("rows"),
@@ -65,7 +66,7 @@ ARTIFACT: Json = {
 PUBLISHED: Json = {**TRAINED, "artifact": ARTIFACT}
 
 RESULTS: dict[str, Json] = {
-    "prepare": {"model": PREPARED["model"], "dataset": PREPARED["dataset"]},
+    "prepare": {member: PREPARED[member] for member in ("resolved", "model", "dataset")},
     "fit": {"training": TRAINED["training"], "checkpointStep": 100, "resumes": 2},
     "publish": {
         "uri": ARTIFACT["uri"],

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 from tests.support.builders import as_stored, claim, digest, fine_tune_job
-from tests.unit.kinds.finetunejob.cases import PREPARED, STARTED, TRAINED, at, children_of
+from tests.unit.kinds.finetunejob.cases import (
+    PREPARED,
+    RESULTS,
+    STARTED,
+    TRAINED,
+    at,
+    children_of,
+    message,
+    succeeding,
+)
 from tests.unit.kinds.scenes import FACTS, NOW, live, pod, seen
 
 from anneal.api.runs import FitRun, PrepareRun, PublishRun, parse_run
@@ -130,9 +139,9 @@ def test_prepare_is_told_where_the_data_and_the_base_are() -> None:
     run = run_of("prepare", spec={"dataset": {"sources": sources, "systemPrompt": "Be brief."}})
     assert isinstance(run, PrepareRun)
     assert (run.model.uri, run.model.path) == ("pvc://hub/base", "/claims/hub/base")
-    assert [(s.path, s.url, s.format) for s in run.sources] == [
-        ("/claims/hub/a/b.jsonl", None, "Alpaca"),
-        (None, "https://data.test/c.jsonl", "Auto"),
+    assert [(s.uri, s.path, s.format) for s in run.sources] == [
+        ("pvc://hub/a/b.jsonl", "/claims/hub/a/b.jsonl", "Alpaca"),
+        ("https://data.test/c.jsonl", None, "Auto"),
     ]
     assert (run.split.held_out, run.split.seed, run.max_length, run.system_prompt) == (150, 42, 256, "Be brief.")
     assert (run.object.kind, run.object.namespace, run.object.name) == ("FineTuneJob", "team", "intents-v1")
@@ -161,6 +170,81 @@ def test_each_pod_can_reach_only_what_its_step_needs() -> None:
     assert mounts("prepare", **more) == {**common, "/claims/hub": False, "/claims/data": False}
     assert mounts("fit", **more) == {**common, "/claims/hub": False, "/var/run/anneal": False}
     assert mounts("publish", **more) == {**common, "/claims/hub": False, "/claims/models": True}
+
+
+FETCHED: Json = {
+    "model": {"uri": "hf://acme/tiny:v1", "cache": "pvc://bases/models", "secretRef": {"name": "hub"}},
+    "dataset": {
+        "sources": [
+            {"uri": "s3://data/rows.jsonl", "endpoint": "https://s3.test", "secretRef": {"name": "store"}},
+            {"uri": "hf://datasets/acme/chats/rows.jsonl", "secretRef": {"name": "hub"}},
+        ]
+    },
+}
+FOUND: Json = {
+    **PREPARED,
+    "resolved": {"model": "c0ffee" + "0" * 34, "sources": [digest("rows"), "b" * 40]},
+    "model": {**PREPARED["model"], "uri": "pvc://bases/models/tiny-0123"},
+}
+
+
+def test_prepare_is_told_what_to_fetch_and_as_whom() -> None:
+    run = run_of("prepare", spec=FETCHED, claims=["bases", "models"])
+    assert isinstance(run, PrepareRun)
+    assert run.model.to_json() == {
+        "uri": "hf://acme/tiny:v1",
+        "cache": {"uri": "pvc://bases/models", "path": "/claims/bases/models"},
+        "access": {"endpoint": "https://hub.test", "credentials": "/credentials/hub"},
+    }
+    assert [(s.path, s.access.endpoint, s.access.credentials) for s in run.sources] == [
+        (None, "https://s3.test", "/credentials/store"),
+        (None, "https://hub.test", "/credentials/hub"),
+    ]
+
+
+def test_only_the_pod_that_fetches_has_secrets_and_writes_to_the_cache() -> None:
+    more = {"spec": FETCHED, "claims": ["bases", "models"]}
+    mounted = {"/credentials/hub": False, "/credentials/store": False, "/claims/bases": True}
+    assert mounts("prepare", **more).items() >= mounted.items()
+    secrets = [v["secret"] for v in pod_spec("prepare", **more)["volumes"] if "secret" in v]
+    assert secrets == [{"secretName": n, "defaultMode": 0o440} for n in ("hub", "store")]
+    for role in ("fit", "publish"):
+        status = FOUND if role == "fit" else {**TRAINED, **FOUND}
+        (job,) = (o for o in plan(at(status, **more), NOW).apply if o["kind"] == "Job")
+        spec = job["spec"]["template"]["spec"]
+        assert not [v for v in spec["volumes"] if "secret" in v]
+        (bases,) = (m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/claims/bases")
+        assert bases["readOnly"] is True
+
+
+def test_fit_reads_what_was_fetched_under_its_unchanging_name() -> None:
+    applied = plan(at(FOUND, spec=FETCHED, claims=["bases", "models"]), NOW).apply
+    run = parse_run(next(o for o in applied if o["kind"] == "ConfigMap")["data"]["run.json"])
+    assert isinstance(run, FitRun)
+    assert (run.model.uri, run.model.path) == (
+        f"hf://acme/tiny:{FOUND['resolved']['model']}",
+        "/claims/bases/models/tiny-0123",
+    )
+
+
+def test_the_artifact_says_where_its_fetched_base_is() -> None:
+    """So that Evaluations and ModelDeployments find it, and need no Hub."""
+    status = {**TRAINED, **FOUND}
+    more = {"spec": FETCHED, "claims": ["bases", "models"]}
+    decided = plan(succeeding("publish", status, **more), NOW)
+    assert decided.status["artifact"]["baseUri"] == "pvc://bases/models/tiny-0123"
+    assert decided.status["resolved"] == FOUND["resolved"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "spec"), [("pvc://elsewhere/tiny", FETCHED), (None, FETCHED), ("pvc://bases/models/tiny", {})]
+)
+def test_a_base_that_is_said_to_be_elsewhere_is_refused(uri: str | None, spec: Json) -> None:
+    said: Json = {**RESULTS["prepare"], "model": {**PREPARED["model"], **({"uri": uri} if uri else {})}}
+    more = {"spec": spec, "claims": ["hub", "bases", "models"]}
+    decided = plan(succeeding("prepare", STARTED, message("prepare", said), **more), NOW)
+    assert (decided.status["phase"], decided.status["reason"]) == ("Failed", "ResultUnreadable")
+    assert "is not below spec.model.cache" in decided.status["message"]
 
 
 def test_a_base_and_an_output_on_one_claim_are_mounted_once() -> None:

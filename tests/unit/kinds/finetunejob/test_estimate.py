@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.builders import SIZES, fine_tune_job
-from tests.unit.kinds.finetunejob.cases import PREPARED, STARTED, at, message, succeeding
+from tests.unit.kinds.finetunejob.cases import PREPARED, RESULTS, STARTED, at, message, succeeding
 from tests.unit.kinds.scenes import FACTS, NOW
 
 from anneal.api.estimate import Estimate, Sizes
@@ -33,7 +33,7 @@ def on(accelerator: dict[str, Any], **resources: Any) -> Estimate:
 
 
 def test_it_is_in_status_together_with_what_it_is_made_from() -> None:
-    said = message("prepare", {"model": PREPARED["model"], "dataset": PREPARED["dataset"], "sizes": SIZES})
+    said = message("prepare", {**RESULTS["prepare"], "sizes": SIZES})
     status = plan(succeeding("prepare", STARTED, said), NOW).status
     assert status["estimate"]["parameters"] == 134_515_008
     assert status["estimate"]["fit"] == "Fits"

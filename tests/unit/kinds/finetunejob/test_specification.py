@@ -53,6 +53,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"dataset": {"sources": [{"uri": "pvc://hub/a.jsonl"}, {"uri": "pvc://hub/../b"}]}},
         "spec.dataset.sources[1].uri: 'pvc://hub/../b' has '..' in its path: a location cannot leave its claim",
     ),
+    "a fetched model without a place for it": (
+        {"model": {"uri": "hf://acme/tiny"}},
+        "spec.model: cache says where a fetched model is kept: set it with hf:// and s3://, leave it out with pvc://",
+    ),
+    "a Secret for a claim": (
+        {"model": {"secretRef": {"name": "hub"}}},
+        "spec.model: secretRef and endpoint are for a model that is fetched (hf://, s3://), not for pvc://",
+    ),
+    "a cache out of its claim": (
+        {"model": {"uri": "hf://acme/tiny", "cache": "pvc://bases/../x"}},
+        "spec.model.cache: 'pvc://bases/../x' has '..' in its path: a location cannot leave its claim",
+    ),
     "no method": ({"lora": None}, "spec: exactly one of lora must be set"),
     "no model": ({"model": None}, "spec.model: Field required"),
     "two things at once": (
@@ -90,8 +102,9 @@ def test_nothing_is_begun_with_it(name: str) -> None:
         {"training": {"epochs": None, "maxSteps": 10}},
         {"resources": {"memory": "0.5Gi", "cpu": "1m"}, "workspace": {"size": "1"}},
         {"lora": {"dropout": "0.999"}},
+        {"model": {"uri": "hf://acme/tiny:v1", "cache": "pvc://bases", "secretRef": {"name": "hub"}}},
     ],
-    ids=["as in the README", "at the edges", "steps alone", "very little", "nearly all dropped"],
+    ids=["as in the README", "at the edges", "steps alone", "very little", "nearly all dropped", "from a Hub"],
 )
 def test_what_can_work_is_let_through(spec: dict[str, Any]) -> None:
     assert problem(as_stored(fine_tune_job(**spec))) is None

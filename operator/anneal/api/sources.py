@@ -1,0 +1,70 @@
+"""What is fetched from elsewhere: where from, as whom, where to, and what it turned out to be.
+
+Whatever can change behind a name (a branch, an object, a page) is looked up once; from then on status says which one it
+was, and every later step works with that.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from anneal.api.model import ApiModel, Rule
+from anneal.api.references import Endpoint, LocalReference, ModelUri, PvcUri
+
+KEYS_DESCRIPTION = (
+    "Secret that only the fetching pod mounts, with the keys that the scheme knows: HF_TOKEN for hf://;"
+    " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if wanted, AWS_SESSION_TOKEN and AWS_REGION for s3://; ca.crt (PEM)"
+    " for a server whose certificate no public authority has signed. Default: none, the source is public."
+)
+ENDPOINT_DESCRIPTION = (
+    "URL of the Hub (hf://) or of the S3 service (s3://), such as https://hub.example.com."
+    " Default: the operator's Hub, Amazon S3."
+)
+
+#: What cannot change behind a name: a commit, or the digest of the content.
+Immutable = Annotated[str, Field(pattern=r"^([a-f0-9]{40,64}|sha256:[a-f0-9]{64})$", max_length=71)]
+
+
+class BaseModelSource(ApiModel):
+    """The model to start from."""
+
+    RULES = (
+        Rule(
+            cel="self.uri.startsWith('pvc://') != has(self.cache)",
+            holds=lambda model: model.uri.startswith("pvc://") != (model.cache is not None),
+            message="cache says where a fetched model is kept: set it with hf:// and s3://, leave it out with pvc://",
+        ),
+        Rule(
+            cel="!self.uri.startsWith('pvc://') || !(has(self.secretRef) || has(self.endpoint))",
+            holds=lambda model: not (model.uri.startswith("pvc://") and (model.secret_ref or model.endpoint)),
+            message="secretRef and endpoint are for a model that is fetched (hf://, s3://), not for pvc://",
+        ),
+    )
+
+    uri: ModelUri = Field(
+        description="Hugging Face model (config.json, *.safetensors, tokenizer): a directory, pvc://claim/path; a"
+        " repository of a Hub, hf://owner/name[:revision], where the revision is a branch, a tag or a commit (default:"
+        " main); or a folder of objects, s3://bucket/prefix."
+    )
+    secret_ref: LocalReference | None = Field(default=None, description=KEYS_DESCRIPTION)
+    endpoint: Endpoint | None = Field(default=None, description=ENDPOINT_DESCRIPTION)
+    cache: PvcUri | None = Field(
+        default=None,
+        description="Directory, pvc://claim/path, that a fetched model is kept in, in a folder of its own for each"
+        " revision. Training reads it there, and so do Evaluations and ModelDeployments of the artifact; jobs that name"
+        " the same directory share it. Needed with hf:// and s3://; nothing in it is ever deleted. Default: none.",
+    )
+
+
+class Resolved(ApiModel):
+    """What stood behind the names in spec when they were looked up."""
+
+    model: Immutable = Field(description="Commit of an hf:// model; digest of the files of any other.")
+    sources: list[Immutable] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="The same of each of dataset.sources, in their order.",
+    )
