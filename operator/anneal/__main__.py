@@ -90,7 +90,7 @@ class Operator:
 
     async def _lead(self, stopped: asyncio.Task[Any]) -> None:
         """Work until the process is to stop or a part of it ends; then end the parts in order and give up the lease."""
-        self._metrics.leads(self._queue)
+        self._metrics.leads(self._queue, self._progress.all)
         self._vitals.leads(self._queue)
         if self._reports is not None:
             await self._reports.start()

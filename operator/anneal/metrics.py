@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -11,12 +13,51 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from anneal.api.runs import ProgressReport
 from anneal.kinds.contract import Key
 from anneal.reconcile.queue import Queue
 from anneal.reconcile.reconciler import Outcome
 
 _WRITES = frozenset({"apply", "create", "delete"})
+
+
+#: What running pods told last: (object, report) of each.
+Told = Callable[[], Iterable[tuple[Key, ProgressReport]]]
+
+
+class Work(Collector):
+    """How far the work of running pods is, object by object. A series ends when its pod goes silent."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Prometheus' interface of a collector."""
+        labels = ["kind", "namespace", "name"]
+        percent = GaugeMetricFamily("anneal_work_percent", "Work done, in percent.", labels=labels)
+        step = GaugeMetricFamily("anneal_work_step", "Optimizer steps, or answers, done.", labels=labels)
+        loss = GaugeMetricFamily("anneal_training_loss", "Mean loss per answer token of late steps.", labels=labels)
+        rate = GaugeMetricFamily("anneal_training_tokens_per_second", "Training throughput, tokens/s.", labels=labels)
+        for key, report in self._told():
+            of = [key.kind, key.namespace, key.name]
+            percent.add_metric(of, report.percent)
+            step.add_metric(of, report.step)
+            if report.loss is not None and (value := _number(report.loss)) is not None:
+                loss.add_metric(of, value)
+            if report.tokens_per_second is not None:
+                rate.add_metric(of, report.tokens_per_second)
+        yield from (percent, step, loss, rate)
+
+
+def _number(text: str) -> float | None:
+    """What a pod calls a number, or None: pods are not trusted to send one."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 class Metrics:
@@ -57,9 +98,10 @@ class Metrics:
         if verb in _WRITES:
             self._writes.labels(verb, kind).inc()
 
-    def leads(self, queue: Queue) -> None:
-        """Note that this process leads, and works on this queue."""
+    def leads(self, queue: Queue, told: Told) -> None:
+        """Note that this process leads, works on this queue, and hears what running pods tell."""
         self._leader.set(1)
+        self._registry.register(Work(told))
         self._depth.set_function(lambda: len(queue))
         self._age.set_function(queue.oldest_age)
 

@@ -239,9 +239,10 @@ class Simulation:
         """What the reports endpoint does with a report."""
         meta = pod["metadata"]
         kind, _, name = meta["annotations"][OWNER].partition("/")
+        owner = Key(kind, meta["namespace"], name)
         for operator in self.operators:
-            operator.progress.put(meta["labels"][OWNER_UID], report)
-            operator.queue.add(Key(kind, meta["namespace"], name))
+            operator.progress.put(meta["labels"][OWNER_UID], owner, report)
+            operator.queue.add(owner)
 
     def _take_step(self) -> bool:
         if self.steps_done >= len(self.story.steps) or not self.story.steps[self.steps_done].when(self.world):

@@ -116,7 +116,7 @@ class ReportsServer:
         return caller
 
     def _keep(self, caller: Caller, report: ProgressReport) -> web.Response:
-        self._store.put(caller.owner_uid, report)
+        self._store.put(caller.owner_uid, caller.owner, report)
         self._on_report(caller.owner)
         return web.json_response({})
 

@@ -10,11 +10,15 @@ import pytest
 from tests.support.memory_api import MemoryApi
 from tests.unit.loop.toy import KEY
 
+from anneal.api.runs import ProgressReport
 from anneal.health import MAX_CONTACT_SECONDS, MAX_PASS_SECONDS, HealthServer, Vitals
+from anneal.kinds.contract import Key
 from anneal.kube.leader import Election
 from anneal.metrics import Metrics
 from anneal.reconcile.queue import Queue
 from anneal.reconcile.reconciler import Outcome, Result
+
+OTHER = Key("Evaluation", "team", "other")
 
 
 @dataclass
@@ -79,7 +83,11 @@ def test_a_leader_is_sick_when_resyncs_stop(process: Process) -> None:
 
 async def test_the_three_endpoints_answer(process: Process) -> None:
     metrics = Metrics()
-    metrics.leads(process.queue)
+    told = [
+        (KEY, ProgressReport(percent=25, step=7, loss="0.5", tokens_per_second=1200)),
+        (OTHER, ProgressReport(percent=3, loss="very low")),
+    ]
+    metrics.leads(process.queue, lambda: told)
     metrics.passed(KEY, Outcome(Result.OBSTRUCTED), 0.25)
     metrics.requested("apply", "Job", 201)
     metrics.requested("get", "Job", 200)
@@ -108,3 +116,9 @@ async def test_the_three_endpoints_answer(process: Process) -> None:
     assert "anneal_queue_depth 1.0" in lines
     assert "anneal_queue_oldest_seconds 3.0" in lines
     assert "anneal_leader 1.0" in lines
+    of = f'kind="FineTuneJob",name="{KEY.name}",namespace="{KEY.namespace}"'
+    assert f"anneal_work_percent{{{of}}} 25.0" in lines
+    assert f"anneal_work_step{{{of}}} 7.0" in lines
+    assert f"anneal_training_loss{{{of}}} 0.5" in lines
+    assert f"anneal_training_tokens_per_second{{{of}}} 1200.0" in lines
+    assert [line for line in lines if line.startswith("anneal_training_loss{") and OTHER.name in line] == []

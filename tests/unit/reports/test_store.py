@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from anneal.api.runs import ProgressReport
+from anneal.kinds.contract import Key
 from anneal.reports.limits import RateLimit
 from anneal.reports.store import ProgressStore
+
+OWNER = Key("FineTuneJob", "team", "intents-v1")
 
 
 class Seconds:
@@ -22,8 +25,8 @@ def report(percent: int) -> ProgressReport:
 
 def test_the_newest_report_counts() -> None:
     store = ProgressStore()
-    store.put("a", report(1))
-    store.put("a", report(2))
+    store.put("a", OWNER, report(1))
+    store.put("a", OWNER, report(2))
     assert store.get("a") == report(2)
     assert store.get("b") is None
 
@@ -31,16 +34,16 @@ def test_the_newest_report_counts() -> None:
 def test_the_object_that_was_silent_longest_makes_room() -> None:
     store = ProgressStore(max_objects=2)
     for uid in ("a", "b", "a", "c"):
-        store.put(uid, report(1))
+        store.put(uid, OWNER, report(1))
     assert (store.get("a"), store.get("b"), store.get("c")) == (report(1), None, report(1))
 
 
 def test_a_report_of_a_pod_that_went_silent_ends() -> None:
     clock = Seconds()
     store = ProgressStore(max_age=60, clock=clock)
-    store.put("a", report(1))
+    store.put("a", OWNER, report(1))
     clock.now = 59
-    store.put("b", report(2))
+    store.put("b", OWNER, report(2))
     assert store.get("a") == report(1)
     clock.now = 61
     assert store.get("a") is None
