@@ -26,7 +26,9 @@ from anneal.api.training import CheckpointPolicy
 
 pytestmark = pytest.mark.integration
 SECONDS = 120
-LONG = FAST.model_copy(update={"max_steps": 400, "checkpoint": CheckpointPolicy(every_steps=20, keep=2)})
+LONG = FAST.model_copy(
+    update={"max_steps": 400, "learning_rate": "1e-3", "checkpoint": CheckpointPolicy(every_steps=20, keep=2)}
+)
 
 
 class Pods:

@@ -24,8 +24,7 @@ from anneal.api.training import Training
 from anneal_trainer.fit import loop
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.loss import AnswerLoss
-from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Alone
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
@@ -93,8 +92,7 @@ def seconds_of_ours(rows: TrainingRows) -> float:
     plan = StepPlan(rows.lengths, training)
     optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], fused=True)
     began = time.process_time()
-    passes = Passes(rows, AnswerLoss(tuned), torch.device("cpu"), max_tokens=4096, autocast=torch.float32)
-    passes = sharing(passes, tuned, TOKENS_PER_STEP)
+    passes = quickest(tuned, rows, torch.device("cpu"), 4096, torch.float32)
     state = TrainingState()
     loop.train(loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone()), state, lambda: None)
     assert state.tokens == rows.lengths.sum()

@@ -78,7 +78,12 @@ class Progress(ApiModel):
     step: int = Field(default=0, ge=0, description="Optimizer steps done.")
     total_steps: int = Field(default=0, ge=0, description="Optimizer steps in all.")
     loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
-    tokens_per_second: int | None = Field(default=None, ge=0, description="Training throughput, in tokens/s.")
+    tokens_per_second: int | None = Field(
+        default=None, ge=0, description="Tokens of rows trained on per second, in tokens/s; padding does not count."
+    )
+    note: str | None = Field(
+        default=None, max_length=256, description="What is slower than it could be, and why; absent when nothing is."
+    )
 
 
 class TrainingStatus(ApiModel):
@@ -87,7 +92,15 @@ class TrainingStatus(ApiModel):
     steps: int = Field(ge=0, description="Optimizer steps done.")
     loss: str = Field(max_length=32, description="Mean loss per answer token over the last steps.")
     tokens: int = Field(ge=0, description="Tokens trained on, all epochs.")
+    computed_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="Tokens that went through the model: padding counts, beginnings that rows share count once a pass.",
+    )
     seconds: int = Field(ge=0, description="Time spent in training steps, in seconds, over all attempts.")
+    note: str | None = Field(
+        default=None, max_length=256, description="What was slower than it could be, and why; absent when nothing was."
+    )
 
 
 class CheckpointStatus(ApiModel):

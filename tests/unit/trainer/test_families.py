@@ -24,8 +24,7 @@ from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import complete
 from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.loss import AnswerLoss
-from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.passes import quickest
 
 ATTENTION = ["self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj"]
 DENSE = [*ATTENTION, "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"]
@@ -80,7 +79,8 @@ def test_a_step_is_what_transformers_computes_row_by_row(family: str, hub: Path)
     tuned = adapted(loaded(hub / family))
     rows = rows_with(12)
     expected_loss, expected = plain(tuned, rows)
-    passes = sharing(Passes(rows, AnswerLoss(tuned), CPU, max_tokens=60, autocast=torch.float32), tuned, 10_000)
+    passes = quickest(tuned, rows, CPU, 60, torch.float32)
+    assert (passes.way, passes.note) == ("Shared", "")
     loss, found = quick(tuned, passes)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)

@@ -19,7 +19,7 @@ from anneal_trainer.publish.run import publish
 
 def state_at(step: int) -> TrainingState:
     state = TrainingState()
-    state.record(LossPoint(step=step, loss_sum=1.0, tokens=1), tokens=1, seconds=0.0)
+    state.record(LossPoint(step=step, loss_sum=1.0, tokens=1), tokens=1, computed=1, seconds=0.0)
     return state
 
 

@@ -22,11 +22,13 @@ from transformers import (
 
 from anneal.api.methods import Lora
 from anneal.api.training import Training
-from anneal_trainer.fit.batches import PASS_COST_TOKENS, StepPlan, collate, micro_batches
+from anneal_trainer.fit import attention
+from anneal_trainer.fit import loss as loss_module
+from anneal_trainer.fit.attention import Layout, Span
+from anneal_trainer.fit.batches import PASS_COST_TOKENS, StepPlan, micro_batches
 from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.loss import AnswerLoss
-from anneal_trainer.fit.passes import Passes, sharing
-from anneal_trainer.fit.prefix import common_length
+from anneal_trainer.fit.passes import Passes, quickest
+from anneal_trainer.fit.prefix import Group, groups
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
 
@@ -52,6 +54,13 @@ def rows_with(shared: int, count: int = 9, seed: int = 0) -> TrainingRows:
         answer = int(random.integers(1, len(own) - 2))
         rows.append(Rendered(beginning + own, [False] * (shared + len(own) - answer) + [True] * answer))
     return flatten(rows)
+
+
+def joined(*parts: TrainingRows) -> TrainingRows:
+    """The rows of all parts."""
+    tokens, labelled = ([t for p in parts for t in getattr(p, name)] for name in ("tokens", "labelled"))
+    lengths = [n for p in parts for n in p.lengths]
+    return TrainingRows(np.array(tokens, dtype=np.int32), np.array(labelled), np.cumsum([0, *lengths]))
 
 
 def adapted(model: Any) -> Any:
@@ -98,45 +107,119 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [*MODELS.values()], ids=[*MODELS])
+def quickest_of(model: Any, rows: TrainingRows, max_tokens: int = 1000) -> Passes:
+    return quickest(model, rows, CPU, max_tokens, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("Qwen3", "Shared"), ("GPT-2", "Shared"), ("Mistral with a window", "Padded")]
+)
 @pytest.mark.parametrize("shared", [0, 12])
-def test_a_step_is_what_transformers_computes_row_by_row(make: Any, shared: int) -> None:
+def test_a_step_is_what_transformers_computes_row_by_row(name: str, way: str, shared: int) -> None:
     torch.manual_seed(0)
-    model = adapted(make())
+    model = adapted(MODELS[name]())
     rows = rows_with(shared)
     expected_loss, expected = plain(model, rows)
-    # The hook of AnswerLoss is on the model from here on.
-    passes = sharing(Passes(rows, AnswerLoss(model), CPU, max_tokens=60, autocast=torch.float32), model, 10_000)
+    passes = quickest_of(model, rows, max_tokens=60)
+    assert passes.way == way, passes.note
     loss, found = quick(model, passes)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_what_rows_share_is_run_once_where_the_model_allows_it(base: Path) -> None:
-    def shared_by(model: Any, rows: TrainingRows) -> int:
-        passes = Passes(rows, AnswerLoss(model), CPU, max_tokens=1000, autocast=torch.float32)
-        return sharing(passes, model, tokens_per_step=1000).shared
+def test_several_beginnings_are_each_run_once(base: Path) -> None:
+    """Three system prompts, two of which begin alike, and rows without any, in one step."""
+    model = adapted(LlamaForCausalLM.from_pretrained(base))
+    rows = joined(rows_with(20, 5, seed=1), rows_with(0, 4, seed=2), rows_with(30, 6, seed=3), rows_with(0, 1, seed=4))
+    expected_loss, expected = plain(model, rows)
+    passes = quickest_of(model, rows)
+    work = passes.of(np.arange(len(rows)), int(rows.labelled.sum()))
+    model.zero_grad()
+    assert float(sum(work.losses())) == pytest.approx(expected_loss, rel=1e-5)
+    torch.testing.assert_close(gradients(model), expected, rtol=1e-3, atol=1e-5)
+    assert work.computed == int(rows.lengths.sum()) - len(rows) - 4 * 20 - 5 * 30
 
-    llama = adapted(LlamaForCausalLM.from_pretrained(base))
-    assert shared_by(llama, rows_with(12)) == 12
-    assert shared_by(llama, rows_with(1)) == 0  # not worth it
-    assert shared_by(adapted(MODELS["Mistral with a window"]()), rows_with(12)) == 0
+
+def test_recomputed_activations_change_nothing(base: Path) -> None:
+    model = adapted(LlamaForCausalLM.from_pretrained(base))
+    rows = rows_with(12)
+    expected_loss, expected = plain(model, rows)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    loss, found = quick(model, quickest_of(model, rows))
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_head_that_is_trained_gets_its_gradient(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "PIECE_LOGITS", 257 * 5)  # pieces of five labels
+    model = LlamaForCausalLM.from_pretrained(base)  # everything is trained, the head and the embeddings too
+    rows = rows_with(12)
+    expected_loss, expected = plain(model, rows)
+    passes = quickest_of(model, rows)
+    assert passes.note == ""
+    loss, found = quick(model, passes)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_logits_of_more_than_a_piece_never_exist(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "PIECE_LOGITS", 257 * 5)
+    model = LlamaForCausalLM.from_pretrained(base)
+    rows = rows_with(0)
+    passes = quickest_of(model, rows)
+    seen = []
+    model.lm_head.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape[:-1].numel()))
+    list(passes.of(np.arange(len(rows)), 1).losses())
+    assert max(seen) == 5
+    assert sum(seen) == rows.labelled.sum()
+
+
+def test_dropout_turns_sharing_off_and_nothing_else(base: Path) -> None:
+    model = adapt(LlamaForCausalLM.from_pretrained(base).requires_grad_(False), Lora(rank=4, dropout="0.1"), 1).train()
+    passes = quickest_of(model, rows_with(12))
+    assert (passes.way, passes.note) == ("Packed", "")
+
+
+@pytest.mark.parametrize("fault", ["mixes rows", "caps its logits", "has a window"])
+def test_what_a_model_does_otherwise_is_noticed_and_said(
+    base: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    model = adapted(LlamaForCausalLM.from_pretrained(base))
+    rows = rows_with(12)
+    expected_loss, expected = plain(model, rows)
+    if fault == "mixes rows":
+        honest = attention.attend
+        line = lambda layout: Layout((Span(sum(layout.lengths)),), layout.device)  # noqa: E731
+        monkeypatch.setattr(attention, "attend", lambda *a, layout=None, **k: honest(*a, layout=line(layout), **k))
+        said = "rows are padded, not packed: in a trial loss differed"
+    elif fault == "caps its logits":
+        forward = model.base_model.model.forward
+
+        def capped(*arguments: Any, **named: Any) -> Any:
+            output = forward(*arguments, **named)
+            output.logits = 3 * torch.tanh(output.logits / 3)
+            return output
+
+        monkeypatch.setattr(model.base_model.model, "forward", capped)
+        expected_loss, expected = None, None
+        said = "the loss is computed whole: in a trial loss differed"
+    else:
+        model.config.sliding_window = 16
+        said = "rows are padded, not packed: the model's layers look back on 16 tokens, and the longest row has"
+    passes = quickest_of(model, rows)
+    assert passes.note.startswith(said), passes.note
+    if expected is not None:
+        loss, found = quick(model, passes)
+        assert loss == pytest.approx(expected_loss, rel=1e-5)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_label_is_never_shared() -> None:
-    same = Rendered([1, 2, 3, 4], [False, False, True, True])
-    assert common_length(flatten([same, same])) == 1
-    assert common_length(flatten([Rendered([1, 2], [False, True])] * 2)) == 0
-
-
-def test_the_head_runs_on_answers_only(base: Path) -> None:
-    model = LlamaForCausalLM.from_pretrained(base)
-    loss = AnswerLoss(model)
-    seen = []
-    model.lm_head.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape))
-    rows = rows_with(0)
-    loss(collate(rows, np.arange(len(rows)), 0, CPU))
-    assert seen == [torch.Size([int(rows.labelled.sum()), 32])]
+    same = Rendered([1, 2, 3, 4, 5, 6], [False, False, False, False, True, True])
+    assert groups(flatten([same, same]), np.arange(2)) == [Group((0, 1), 3)]
+    shortest = flatten([Rendered([1, 2], [False, True])] * 2)
+    assert groups(shortest, np.arange(2)) == [Group((0,)), Group((1,))]
 
 
 lengths = st.lists(st.integers(2, 60), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=np.int64))

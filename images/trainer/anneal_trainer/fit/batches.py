@@ -9,8 +9,9 @@ uninterrupted one would have seen, and the number of steps is known before the f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,28 +102,35 @@ def micro_batches(rows: Indices, lengths: Indices, max_tokens: int) -> list[Indi
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a pass, padded at the right.
+    """What goes through the model at once, and what it has to predict.
 
     Attributes:
-        tokens: (rows, longest) int64; padding is token 0.
-        labelled: (rows, longest) bool; False where padded.
+        tokens: (lines, length) int64.
+        where: (labels,) int64: places in the flattened tokens from which a label is predicted.
+        targets: (labels,) int64: the labels.
+        inputs: what the model is given beside the tokens.
     """
 
     tokens: torch.Tensor
-    labelled: torch.Tensor
+    where: torch.Tensor
+    targets: torch.Tensor
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
-def collate(rows: TrainingRows, indices: Indices, skip: int, device: torch.device) -> Batch:
-    """The batch of the rows at `indices`, each without its first `skip` tokens.
+def padded(rows: TrainingRows, indices: Indices, device: torch.device) -> Batch:
+    """The batch of the rows at `indices`, one a line, padded at the right with token 0.
 
-    There is no attention mask: with causal attention no token sees the padding to its right, and no padding is
-    labelled.
+    The last token of a row predicts nothing, so it is not fed. There is no attention mask: with causal attention no
+    token sees the padding to its right, and nothing is predicted from padding.
     """
-    longest = int(rows.lengths[indices].max()) - skip
+    longest = int(rows.lengths[indices].max()) - 1
     tokens = np.zeros((len(indices), longest), dtype=np.int64)
-    labelled = np.zeros((len(indices), longest), dtype=np.bool_)
+    where, targets = [], []
     for line, index in enumerate(indices):
-        row, marks = rows.row(int(index))
-        tokens[line, : len(row) - skip] = row[skip:]
-        labelled[line, : len(row) - skip] = marks[skip:]
-    return Batch(torch.from_numpy(tokens).to(device), torch.from_numpy(labelled).to(device))
+        row, labelled = rows.row(int(index))
+        learned = np.flatnonzero(labelled)
+        tokens[line, : len(row) - 1] = row[:-1]
+        where.append(line * longest + learned - 1)
+        targets.append(row[learned].astype(np.int64))
+    places, labels = (torch.from_numpy(np.concatenate(parts)).to(device) for parts in (where, targets))
+    return Batch(torch.from_numpy(tokens).to(device), places, labels)

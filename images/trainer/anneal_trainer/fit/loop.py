@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -56,57 +56,76 @@ def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]
     logged = time.monotonic()
     for step in trainer.plan.after(state.step):
         began = time.monotonic()
-        loss_sum, labelled, tokens, leaving = _step(trainer, step)
-        if not math.isfinite(loss_sum):
+        done = _step(trainer, step)
+        if not math.isfinite(done.loss_sum):
             raise UserMistake(
                 "LossNotFinite",
-                f"the loss became {loss_sum} at step {step.number} of {trainer.plan.total_steps}: lower"
+                f"the loss became {done.loss_sum} at step {step.number} of {trainer.plan.total_steps}: lower"
                 f" training.learningRate (now {trainer.training.learning_rate}) or set training.precision to FP32",
             )
         now = time.monotonic()
-        state.record(LossPoint(step=step.number, loss_sum=loss_sum, tokens=labelled), tokens, now - began)
+        point = LossPoint(step=step.number, loss_sum=done.loss_sum, tokens=done.labelled)
+        state.record(point, done.tokens, done.computed, now - began)
         if now - logged > _LOG_SECONDS or step.number == trainer.plan.total_steps:
-            _LOG.info("step %d of %d, loss %s", state.step, trainer.plan.total_steps, state.loss)
+            _LOG.info(
+                "step %d of %d, loss %s, %.0f tokens/s of rows, %.0f tokens/s computed",
+                state.step, trainer.plan.total_steps, state.loss,
+                done.tokens / (now - began), done.computed / (now - began),
+            )  # fmt: skip
             logged = now
         after_step()
-        if leaving:
+        if done.leaving:
             raise StopRequested
 
 
-def _step(trainer: Trainer, step: Step) -> tuple[float, int, int, bool]:
-    """(sum of the loss, labelled tokens, all tokens) of a step, after its update, and whether all ranks leave now."""
+class _Done(NamedTuple):
+    """A step that is done, over all ranks: its loss and its labels, tokens of its rows, tokens that were computed."""
+
+    loss_sum: float
+    labelled: int
+    tokens: int
+    computed: int
+    leaving: bool
+    """Whether all ranks leave now."""
+
+
+def _step(trainer: Trainer, step: Step) -> _Done:
+    """Does a step, its update included."""
     rate = learning_rate(trainer.training, step.number, trainer.plan.total_steps)
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
     rows, ranks = trainer.passes.rows, trainer.ranks
     labelled, tokens = rows.size_of(step.rows)
     mine = ranks.share(step.rows, rows.lengths)
-    while (loss_sum := _gradients(trainer, step, mine, labelled)) is None:
+    while (total := _gradients(trainer, step, mine, labelled)) is None:
         torch.cuda.empty_cache()
     parameters = trainer.optimizer.param_groups[0]["params"]
-    leaving = ranks.add_up(parameters, loss_sum, trainer.preemption)
+    leaving = ranks.add_up(parameters, total, trainer.preemption)
     torch.nn.utils.clip_grad_norm_(parameters, float(trainer.training.max_grad_norm))
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
-    return loss_sum.item(), labelled, tokens, leaving
+    return _Done(total[0].item(), labelled, tokens, int(total[1].item()), leaving)
 
 
 def _gradients(trainer: Trainer, step: Step, rows: Indices, labelled: int) -> torch.Tensor | None:
-    """The sum of the loss over `rows`, with its gradients in the parameters; None when memory did not suffice.
+    """The sum of the loss over `rows` and the tokens computed, with the gradients in the parameters.
 
-    `trainer` has smaller passes then. Raises torch.OutOfMemoryError when there are none.
+    None when memory did not suffice; `trainer` has smaller passes then. Raises torch.OutOfMemoryError when there are
+    none.
     """
     # Dropout depends on the step alone, so there is no random state to save or to lose.
     torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
-    loss_sum = torch.zeros((), device=trainer.passes.device)
+    total = torch.zeros(2, device=trainer.passes.device)
+    work = trainer.passes.of(rows, labelled)
     try:
-        for loss in trainer.passes.of(rows, labelled).losses():
+        for loss in work.losses():
             if trainer.ranks.may_leave(trainer.preemption):
                 trainer.optimizer.zero_grad()
                 raise StopRequested
-            loss_sum += loss
+            total[0] += loss
     except torch.OutOfMemoryError as error:
         trainer.optimizer.zero_grad()
         trainer.passes = room.less(trainer.passes, trainer.model, error)
         return None
-    return loss_sum
+    total[1] = work.computed
+    return total

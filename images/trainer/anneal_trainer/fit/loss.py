@@ -1,7 +1,9 @@
-"""The loss: cross-entropy on answer tokens, with the head run only where there is one.
+"""The loss: cross-entropy on answer tokens, with the head run only where there is one, a piece at a time.
 
 The head is the widest layer of a small model and its output the largest tensor of any. In chat data a few of a
-hundred positions are labelled, so hidden states are picked out before the head instead of logits after it.
+hundred positions are labelled, so hidden states are picked out before the head instead of logits after it. And since
+the gradient of cross-entropy is known as soon as the logits are, each piece of them is turned into loss and gradients
+at once and forgotten: logits of more than a piece never exist.
 """
 
 from __future__ import annotations
@@ -14,9 +16,15 @@ from torch.nn import functional
 
 from anneal_trainer.fit.batches import Batch
 
+#: Logits that exist at once; in float32 they are 128 MiB.
+PIECE_LOGITS = 2**25
 
-class AnswerLoss:
-    """Sums the loss of labelled tokens. Holds a hook on the model's head, so make one per model."""
+#: Sum over the labels of a batch of -log p(label | what is before it), a float32 scalar.
+Loss = Callable[[Batch], torch.Tensor]
+
+
+class PickedLoss:
+    """The loss of any model. Holds a hook on the model's head, so make one per model."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -25,24 +33,92 @@ class AnswerLoss:
         if head is not None:
             head.register_forward_pre_hook(self._pick)
 
-    def __call__(self, batch: Batch, **more: Any) -> torch.Tensor:
-        """Sum over the labelled tokens of -log p(token | what is before it), a float32 scalar.
-
-        `more` goes to the model. The last token of each row predicts nothing, so it is not fed.
-        """
-        where = batch.labelled[:, 1:]
-        self._where = where
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        self._where = batch.where
         try:
-            logits = self._model(input_ids=batch.tokens[:, :-1], use_cache=False, **more).logits
+            logits = self._model(input_ids=batch.tokens, use_cache=False, **batch.inputs).logits
         finally:
             self._where = None
         if logits.dim() > 2:  # a model that does not call its head as a module
-            logits = logits[where]
-        return functional.cross_entropy(logits.float(), batch.tokens[:, 1:][where], reduction="sum")
+            logits = logits.flatten(0, 1)[batch.where]
+        return functional.cross_entropy(logits.float(), batch.targets, reduction="sum")
 
     def _pick(self, _head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-        """(rows, length, hidden) -> (labelled tokens, hidden)."""
-        return None if self._where is None else (inputs[0][self._where], *inputs[1:])
+        """(lines, length, hidden) -> (labels, hidden)."""
+        return None if self._where is None else (inputs[0].flatten(0, -2)[self._where], *inputs[1:])
 
 
-Loss = Callable[[Batch], torch.Tensor]
+class PiecewiseLoss:
+    """The loss of a model whose logits are what its head says. Holds a hook on the head, so make one per model."""
+
+    def __init__(self, model: Any) -> None:
+        """Raises ValueError for a model without output embeddings."""
+        self._model = model
+        self._where: torch.Tensor | None = None
+        self._states: torch.Tensor | None = None
+        self._head = model.get_output_embeddings()
+        if self._head is None:
+            raise ValueError("the model has no output embeddings")
+        self._piece = max(1, PIECE_LOGITS // model.config.get_text_config().vocab_size)
+        self._head.register_forward_pre_hook(self._take)
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        trained = [p for p in self._head.parameters() if p.requires_grad]
+        loss = _InPieces.apply(self._head, self._states_of(batch), batch.targets, self._piece, *trained)  # type: ignore[no-untyped-call]
+        assert isinstance(loss, torch.Tensor)
+        return loss
+
+    def _states_of(self, batch: Batch) -> torch.Tensor:
+        """(labels, hidden): what the model gives to its head where a label is predicted."""
+        self._where = batch.where
+        try:
+            self._model(input_ids=batch.tokens, use_cache=False, **batch.inputs)
+            if self._states is None:
+                raise ValueError("the model does not call its head as a module")
+            return self._states
+        finally:
+            self._where = self._states = None
+
+    def _take(self, _head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        """Keeps the states of labels, and leaves nothing for the head to do in the model."""
+        if self._where is None:
+            return None
+        self._states = inputs[0].flatten(0, -2)[self._where]
+        return (inputs[0][:, :0], *inputs[1:])
+
+
+class _InPieces(torch.autograd.Function):
+    """Cross-entropy whose gradients are made with it, so that backward has only to scale them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        head: torch.nn.Module,
+        states: torch.Tensor,
+        targets: torch.Tensor,
+        piece: int,
+        *trained: torch.Tensor,
+    ) -> torch.Tensor:
+        """The sum of the loss of (labels, hidden) states; `trained` are the head's parameters that learn."""
+        total = torch.zeros((), device=states.device)
+        learning = any(ctx.needs_input_grad)
+        sources = [states, *trained] if learning else []
+        gradients = [torch.zeros_like(t) for t in sources]
+        for start in range(0, len(targets), piece):
+            part = slice(start, start + piece)
+            with torch.set_grad_enabled(learning):
+                leaf = states[part].detach().requires_grad_(learning)
+                loss = functional.cross_entropy(head(leaf).float(), targets[part], reduction="sum")
+            total += loss.detach()
+            if learning:
+                by_states, *by_trained = torch.autograd.grad(loss, [leaf, *trained])
+                gradients[0][part] = by_states
+                for kept, found in zip(gradients[1:], by_trained, strict=True):
+                    kept += found
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, by_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        by_states, *by_trained = (gradient * by_loss for gradient in ctx.saved_tensors)
+        return None, by_states, None, None, *by_trained

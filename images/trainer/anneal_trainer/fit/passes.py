@@ -1,22 +1,31 @@
-"""Forward and backward of one optimizer step, in as few and as full passes as memory allows."""
+"""Forward and backward of one optimizer step, in as few and as full passes as memory allows.
+
+How rows are run is chosen once, before training, by trying: a few made-up rows go through the model in the plain way
+and in each quicker one, and a way whose loss or gradients differ is not taken. What is lost by that is said.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from anneal_trainer.fit.batches import Batch, Indices, collate, micro_batches
-from anneal_trainer.fit.loss import AnswerLoss
-from anneal_trainer.fit.prefix import PrefixStates, agree, keeps_all_positions, worth_sharing
-from anneal_trainer.rows import TrainingRows
+from anneal_trainer.fit import attention, packing, prefix
+from anneal_trainer.fit.batches import Batch, Indices, micro_batches, padded
+from anneal_trainer.fit.loss import Loss, PickedLoss, PiecewiseLoss
+from anneal_trainer.prepare.template import Rendered
+from anneal_trainer.rows import TrainingRows, flatten
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 _LOG = logging.getLogger(__name__)
+MAX_NOTE = 256
+
+#: Padded: rows of like length, padded. Packed: rows one after the other. Shared: packed, common beginnings run once.
+Way = Literal["Padded", "Packed", "Shared"]
 
 
 @dataclass(frozen=True)
@@ -26,70 +35,142 @@ class Passes:
     Attributes:
         max_tokens: of one pass, padding included.
         autocast: arithmetic of the forward pass; float32 turns it off.
-        shared: tokens at the beginning of every row that are run once a step (`prefix.py`).
+        note: what is slower than it could be, and why; empty when nothing is.
     """
 
     rows: TrainingRows
-    loss: AnswerLoss
+    loss: Loss
     device: torch.device
     max_tokens: int
     autocast: torch.dtype
-    shared: int = 0
+    way: Way = "Padded"
+    note: str = ""
 
     def of(self, rows: Indices, labelled: int) -> StepWork:
         """The work on `rows` of a step that has `labelled` tokens to learn in all."""
         return StepWork(self, rows, labelled)
 
-    def forward(self, batch: Batch, cache: Any) -> torch.Tensor:
-        """The loss sum of a batch that follows what is in the cache."""
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss sum of a batch."""
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast != torch.float32):
-            return self.loss(batch, cache=cache)
+            return self.loss(batch)
 
-    def beginning(self) -> PrefixStates:
-        """The shared beginning, run now."""
-        if not self.shared:
-            return PrefixStates(None)
-        # One token more, because the last of a row is not fed; nothing of it is labelled, so the head runs on nothing.
-        tokens = torch.from_numpy(self.rows.row(0)[0][: self.shared + 1].astype(np.int64))[None].to(self.device)
-        batch = Batch(tokens, torch.zeros_like(tokens, dtype=torch.bool))
-        return PrefixStates(lambda cache: self.forward(batch, cache))
+    def batches(self, indices: Indices) -> Iterator[Batch]:
+        """The rows at `indices`, each in one of the batches."""
+        if self.way == "Padded":
+            for few in micro_batches(indices, self.rows.lengths, self.max_tokens):
+                yield padded(self.rows, few, self.device)
+            return
+        found = prefix.groups(self.rows, indices) if self.way == "Shared" else prefix.alone(indices)
+        best = packing.CPU_LINE if self.device.type == "cpu" else self.max_tokens
+        for groups in packing.passes_of(found, self.rows, best, self.max_tokens):
+            yield packing.collate(groups, self.rows, self.device)
 
 
 class StepWork:
-    """The passes of one step. Gradients are in the parameters once `losses` is consumed."""
+    """The passes of one step. Gradients are in the parameters once `losses` is consumed.
+
+    Attributes:
+        computed: tokens that went through the model so far: padding counts, what is shared counts once.
+    """
 
     def __init__(self, passes: Passes, rows: Indices, labelled: int) -> None:
         self._passes = passes
         self._rows = rows
         self._labelled = labelled
+        self.computed = 0
 
     def losses(self) -> Iterator[torch.Tensor]:
         """The loss sum of each pass, detached, after its backward pass.
 
         Gradients are those of the mean over all labelled tokens of the step, whatever the passes are.
         """
-        passes = self._passes
-        beginning = passes.beginning()
-        for indices in micro_batches(self._rows, passes.rows.lengths - passes.shared, passes.max_tokens):
-            batch = collate(passes.rows, indices, passes.shared, passes.device)
-            loss = passes.forward(batch, beginning.for_rows(len(indices)))
+        for batch in self._passes.batches(self._rows):
+            loss = self._passes.forward(batch)
             (loss / self._labelled).backward()  # type: ignore[no-untyped-call]
+            self.computed += batch.tokens.numel()
             yield loss.detach()
-        beginning.backward()
 
 
-def sharing(passes: Passes, model: Any, tokens_per_step: int) -> Passes:
-    """`passes`, sharing the beginning of rows if they have one worth it and the model is seen to compute the same."""
-    shared = worth_sharing(passes.rows, tokens_per_step)
-    if not shared or not keeps_all_positions(model.config):
-        return passes
-    trial = replace(passes, shared=shared)
-    few = np.arange(min(2, len(passes.rows)))
+def quickest(model: Any, rows: TrainingRows, device: torch.device, max_tokens: int, autocast: torch.dtype) -> Passes:
+    """The quickest passes that are seen to compute what the plain ones do; the model's attention becomes theirs."""
+    chosen = Passes(rows, PickedLoss(model), device, max_tokens, autocast)
+    attention_before = model.config._attn_implementation
+    was_training = model.training
+    model.eval()  # Dropout would make any two ways differ.
+    expected = _outcome(model, chosen)
+    notes = []
+    for change, without in _QUICKER:
+        try:
+            quicker = change(model, chosen)
+            problem = _difference(expected, _outcome(model, quicker), _TOLERANCE[autocast])
+        except torch.OutOfMemoryError:
+            raise  # What cannot run a few short rows cannot train.
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            problem = str(error)
+        if not problem:
+            chosen = quicker
+            continue
+        _LOG.warning("%s: %s", without, problem)
+        notes.append(f"{without}: {problem}")
+    if chosen.way == "Padded":
+        model.set_attn_implementation(attention_before)
+    model.train(was_training)
+    return replace(chosen, note="; ".join(notes)[:MAX_NOTE])
 
-    def loss_of(way: Passes) -> torch.Tensor:
-        return torch.stack(list(way.of(few, passes.rows.size_of(few)[0]).losses())).sum()
 
-    if agree(lambda: loss_of(passes), lambda: loss_of(trial), model, _TOLERANCE[passes.autocast]):
-        _LOG.info("the first %d tokens, the same in all rows, are run once a step", shared)
-        return trial
-    return passes
+def _in_pieces(model: Any, passes: Passes) -> Passes:
+    return replace(passes, loss=PiecewiseLoss(model))
+
+
+def _packed(model: Any, passes: Passes) -> Passes:
+    reach, longest = attention.reach(model.config), int(passes.rows.lengths.max()) - 1
+    if reach is not None and reach < longest:
+        raise ValueError(f"the model's layers look back on {reach} tokens, and the longest row has {longest}")
+    attention.install(model)
+    return replace(passes, way="Packed", max_tokens=attention.longest_line(model.config, passes.max_tokens))
+
+
+def _shared(model: Any, passes: Passes) -> Passes:
+    """With dropout above 0 nothing is shared, since one draw would serve all rows."""
+    return replace(passes, way="Shared") if passes.way == "Packed" and not _draws(model) else passes
+
+
+#: Each quicker way builds on those before it; beside it, what is so without it.
+_QUICKER: tuple[tuple[Callable[[Any, Passes], Passes], str], ...] = (
+    (_in_pieces, "the loss is computed whole"),
+    (_packed, "rows are padded, not packed"),
+    (_shared, "beginnings that rows share are computed for each"),
+)
+
+
+def _draws(model: Any) -> bool:
+    """Whether the model in training has anything to do with chance."""
+    layers = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+    return layers or getattr(model.config.get_text_config(), "attention_dropout", 0) > 0
+
+
+def _outcome(model: Any, passes: Passes) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss, all gradients) of a few short rows, of which two begin alike, made of the data's tokens."""
+    tokens = np.resize(passes.rows.tokens, 43).tolist()
+    made_up = [tokens[:21], tokens[:12] + tokens[21:27], tokens[27:]]
+    rows = flatten([Rendered(row, [False] * (len(row) - 4) + [True] * 4) for row in made_up])
+    model.zero_grad()
+    work = replace(passes, rows=rows).of(np.arange(len(rows)), int(rows.labelled.sum()))
+    loss = torch.stack(list(work.losses())).sum().float()
+    gradients = [p.grad.flatten().float() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    return loss, torch.cat(gradients)
+
+
+def _difference(
+    expected: tuple[torch.Tensor, torch.Tensor], found: tuple[torch.Tensor, torch.Tensor], tolerance: float
+) -> str:
+    """What differs by more than a relative `tolerance`, in words; empty when nothing does."""
+    for what, one, other in zip(("loss", "gradients"), expected, found, strict=True):
+        if one.shape != other.shape:
+            return f"in a trial {what} were of other tensors"
+        off = float((one - other).norm() / one.norm())
+        if not off <= tolerance:
+            return f"in a trial {what} differed by {100 * off:.2g} %"
+    return ""

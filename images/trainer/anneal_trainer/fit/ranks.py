@@ -41,8 +41,8 @@ class Ranks(Protocol):
     def may_leave(self, preemption: Preemption) -> bool:
         """Whether this rank may leave in the middle of a step."""
 
-    def add_up(self, parameters: Sequence[torch.Tensor], loss_sum: torch.Tensor, preemption: Preemption) -> bool:
-        """Makes gradients and `loss_sum` those of all ranks, in place. Returns whether all leave after this step."""
+    def add_up(self, parameters: Sequence[torch.Tensor], total: torch.Tensor, preemption: Preemption) -> bool:
+        """Makes gradients and `total` those of all ranks, in place. Returns whether all leave after this step."""
 
     def agreed(self, step: int) -> int:
         """The leading rank's `step`, on every rank."""
@@ -60,8 +60,8 @@ class Alone:
     def may_leave(self, preemption: Preemption) -> bool:
         return preemption.requested
 
-    def add_up(self, parameters: Sequence[torch.Tensor], loss_sum: torch.Tensor, preemption: Preemption) -> bool:
-        del parameters, loss_sum, preemption
+    def add_up(self, parameters: Sequence[torch.Tensor], total: torch.Tensor, preemption: Preemption) -> bool:
+        del parameters, total, preemption
         return False
 
     def agreed(self, step: int) -> int:
@@ -95,16 +95,16 @@ class Together:
         del preemption
         return False
 
-    def add_up(self, parameters: Sequence[torch.Tensor], loss_sum: torch.Tensor, preemption: Preemption) -> bool:
+    def add_up(self, parameters: Sequence[torch.Tensor], total: torch.Tensor, preemption: Preemption) -> bool:
         wish = torch.tensor(float(preemption.requested), device=self._device)
         for p in parameters:
             if p.grad is None:  # this rank had no row in the step
                 p.grad = torch.zeros_like(p)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([t.detach().flatten().float() for t in (*gradients, loss_sum, wish)])
+        flat = torch.cat([t.detach().flatten().float() for t in (*gradients, total, wish)])
         self._sum(flat)
         begin = 0
-        for tensor in (*gradients, loss_sum, wish):
+        for tensor in (*gradients, total, wish):
             tensor.copy_(flat[begin : begin + tensor.numel()].view_as(tensor))
             begin += tensor.numel()
         return bool(wish.item())

@@ -30,7 +30,7 @@ def less(passes: Passes, model: Any, error: torch.OutOfMemoryError) -> Passes:
         raise error
     _LOG.warning("out of memory: activations are computed again in the backward pass from now on")
     memory.recompute(model, PassPlan(longest, 1))
-    return replace(passes, shared=0)  # a layer that is run twice would fill the shared cache twice
+    return passes
 
 
 def recomputes_all(model: Any) -> bool:

@@ -23,8 +23,7 @@ from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import CheckpointStore, fingerprint
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
 from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.loss import AnswerLoss
-from anneal_trainer.fit.passes import Passes, sharing
+from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
@@ -57,6 +56,7 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
             tensors.restore(newest, trainer.model, trainer.optimizer)
             state.resumes += 1
             _LOG.info("going on from step %d of %d", state.step, plan.total_steps)
+        state.note = trainer.passes.note
         with Reporter(run.reporting if ranks.leads else None) as reporter:
             _train_and_save(run, trainer, state, store, reporter)
     return RunResult(
@@ -109,10 +109,8 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         "%d rows, %d steps, %d trainable parameters on %s in %s, passes of up to %d tokens",
         len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, way.tokens,
     )  # fmt: skip
-    passes = Passes(prepared, AnswerLoss(adapted), device, way.tokens, dtype)
-    # Recomputing runs a layer twice, which would fill the shared cache twice; dropout would be drawn once for all rows.
-    if not way.recompute_every and float(run.lora.dropout) == 0:
-        passes = sharing(passes, adapted, run.training.tokens_per_step)
+    passes = quickest(adapted, prepared, device, way.tokens, dtype)
+    _LOG.info("rows are run %s", passes.way.lower())
     return Trainer(
         model=adapted,
         optimizer=torch.optim.AdamW(trainable, weight_decay=float(run.training.weight_decay), fused=True),
@@ -182,6 +180,7 @@ def _report(state: TrainingState, total_steps: int, pace: _Pace, saved_step: int
         total_steps=total_steps,
         loss=state.loss or None,
         tokens_per_second=round((pace.tokens + state.tokens) / seconds),
+        note=state.note or None,
         checkpoint_step=saved_step,
         resumes=state.resumes,
     )

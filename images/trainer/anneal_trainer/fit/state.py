@@ -30,16 +30,19 @@ class TrainingState(BaseModel):
 
     step: int = 0
     tokens: int = 0
+    computed: int = 0
     seconds: float = 0.0
     resumes: int = 0
+    note: str = ""
     recent: list[LossPoint] = Field(default_factory=list)
     curve: list[LossPoint] = Field(default_factory=list)
     curve_width: int = 1
 
-    def record(self, point: LossPoint, tokens: int, seconds: float) -> None:
-        """Counts a step that is done: its loss, all its tokens, its time."""
+    def record(self, point: LossPoint, tokens: int, computed: int, seconds: float) -> None:
+        """Counts a step that is done: its loss, the tokens of its rows and those that were computed, its time."""
         self.step = point.step
         self.tokens += tokens
+        self.computed += computed
         self.seconds += seconds
         self.recent = [*self.recent, point][-_RECENT_STEPS:]
         self._extend_curve(point)
@@ -66,4 +69,11 @@ class TrainingState(BaseModel):
         return f"{total.mean:.4g}"
 
     def status(self) -> TrainingStatus:
-        return TrainingStatus(steps=self.step, loss=self.loss, tokens=self.tokens, seconds=round(self.seconds))
+        return TrainingStatus(
+            steps=self.step,
+            loss=self.loss,
+            tokens=self.tokens,
+            computed_tokens=self.computed,
+            seconds=round(self.seconds),
+            note=self.note or None,
+        )

@@ -184,11 +184,14 @@ def a_step_runs(ctx: Context) -> Plan | None:
     """The step at hand gets what it needs, and status tells why it does not run, if it does not."""
     step, result = _where(ctx)
     run = result if isinstance(result, Running) else Running("Pending")
+    recorded = _with_progress(ctx, step)
     reason, said = _why_running(step, run)
+    if step is FIT and run.phase == "Running" and recorded.progress is not None and recorded.progress.note:
+        said = f"{said}; {recorded.progress.note}"
     mark = (yes if step is FIT and run.phase == "Running" else no)(reason, said)
     return Plan(
         apply=children.of_step(ctx, step),
-        status=status(ctx.seen, _with_progress(ctx, step), Verdict(step.phase, reason, said), **{step.condition: mark}),
+        status=status(ctx.seen, recorded, Verdict(step.phase, reason, said), **{step.condition: mark}),
         requeue_after=_soonest(run.recheck_after, ctx.deadline_in),
     )
 

@@ -169,6 +169,7 @@ def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
                 total_steps=trained.steps,
                 loss=trained.loss,
                 tokens_per_second=trained.tokens // max(1, trained.seconds),
+                note=trained.note,
             ),
             "usage": (before.usage or Usage()).model_copy(
                 update={"accelerator_seconds": used, "cost": cost(ctx.spec, used, ctx.seen.facts.planning)}
@@ -207,7 +208,8 @@ def _prepared(status: FineTuneJobStatus) -> Mark:
 
 def _trained(status: FineTuneJobStatus) -> Mark:
     trained = _needed(status.training, "training")
-    return no(Reason.TRAINED, f"trained for {trained.steps} steps in {trained.seconds} s, loss {trained.loss}")
+    said = f"trained for {trained.steps} steps in {trained.seconds} s, loss {trained.loss}"
+    return no(Reason.TRAINED, f"{said}; {trained.note}" if trained.note else said)
 
 
 def _published(status: FineTuneJobStatus) -> Mark:
