@@ -64,7 +64,8 @@ def samples() -> dict[str, dict[str, Any]]:
 
 
 def changed(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of `obj` with the field at `path` set, or taken away when value is None."""
+    """A copy of `obj` with the field at `path` set,
+    taken away when value is None, changed when it is called."""
     result = copy.deepcopy(obj)
     *parents, last = path.split(".")
     place = result
@@ -73,7 +74,7 @@ def changed(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     if value is None:
         place.pop(last, None)
     else:
-        place[last] = value
+        place[last] = value(place[last]) if callable(value) else value
     return result
 
 
@@ -83,6 +84,7 @@ def test_sample_is_accepted(server: Server, kind: str) -> None:
     BY_NAME[kind].model.model_validate(samples()[kind])
 
 
+UNPRICED = {"baselines": [{"name": "base", "hosted": {"openAI": {"model": "gpt-5"}}}]}
 REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.lora", None, "exactly one of lora must be set"),
     ("FineTuneJob", "spec.training.learningRate", "abc", "must be a decimal number in quotes"),
@@ -98,7 +100,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.model.secretRef", {"name": "hub"}, "secretRef and endpoint are for a model that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.endpoint", "https://s3.test", "endpoint is for hf:// and s3:// alone"),
-    ("Evaluation", "spec.baselines.0.fromCandidate", None, "exactly one of fromCandidate must be set"),
+    ("Evaluation", "spec.baselines.0.fromCandidate", None, "exactly one of fromCandidate, hosted must be set"),
     (
         "Evaluation",
         "spec.metrics.0.f1",
@@ -110,6 +112,13 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("Evaluation", "spec.gates.0.metric", "nope", "every gate must name a metric of spec.metrics"),
     ("Evaluation", "spec.gates.1.superiority.over", "nope", "must name a baseline of spec.baselines"),
     ("Evaluation", "spec.baselines.0.name", "candidate", "a baseline cannot be named 'candidate'"),
+    ("Evaluation", "spec.baselines.0", {"name": "b", "hosted": {}}, "exactly one of openAI, anthropic must be set"),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, "budget": {"cost": "5"}, **UNPRICED},
+        "price of every hosted baseline",
+    ),
     ("ModelDeployment", "spec.triton", None, "exactly one of triton must be set"),
     ("ModelDeployment", "spec.model", {}, "exactly one of fineTuneJobRef, selector must be set"),
     ("ModelDeployment", "spec.model", {"selector": {"matchLabels": {"a": "b"}}}, "set only one"),
@@ -161,6 +170,7 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "metrics": ("spec.metrics", [{"name": "accuracy", "f1": {}}]),
         "gates": ("spec.gates", [{"metric": "accuracy", "absolute": {"minLowerBound": "0.1"}}]),
         "statistics": ("spec.statistics.seed", 4),
+        "budget": ("spec.budget", {"cost": "5"}),
         "policy": ("spec.policy.maxErrorRate", "0.5"),
         "resources": ("spec.resources.cpu", "2"),
         "scheduling": ("spec.scheduling.priorityClassName", "high"),

@@ -353,7 +353,7 @@ class TestEvaluation:
         code, result = Evaluator(run, tmp_path).ended()
         assert (code, result.outcome, result.reason) == (0, "Succeeded", "Judged"), result.message
         assert result.evaluate is not None
-        assert result.evaluate.models == [(ROWS, 0, 0), (ROWS, 0, 0)]
+        assert [row[:3] for row in result.evaluate.models] == [(ROWS, 0, 0), (ROWS, 0, 0)]
         assert result.evaluate.results[0][2:4] == (ROWS, "1.0000")
         assert result.evaluate.results[1][2:4] == (ROWS, "0.0000")
         assert [gate[0] for gate in result.evaluate.gates] == ["Passed", "Passed"]
@@ -366,7 +366,7 @@ class TestEvaluation:
         run = evaluation(models, tmp_path / "report", serving[1], pairs, policy={"maxErrorRate": "0.05"})
         result = evaluate(run)
         assert result.evaluate is not None
-        assert result.evaluate.models == [(ROWS + 2, 2, 0), (ROWS + 2, 2, 0)]
+        assert [row[:3] for row in result.evaluate.models] == [(ROWS + 2, 2, 0), (ROWS + 2, 2, 0)]
         assert result.evaluate.results[0][2:4] == (ROWS, "1.0000")
         assert serving[1].is_ready()
 

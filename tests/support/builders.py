@@ -177,7 +177,7 @@ def evaluated(run: Mapping[str, Any], *outcomes: str) -> str:
         outcome="Succeeded",
         reason="Succeeded",
         evaluate={
-            "models": [(150, 0, 0) for _ in run["models"]],
+            "models": [(150, 0, 0, 0, 0, 9000, 900, "", "") for _ in run["models"]],
             "results": [(m, i, 150, "0.97", "0.93", "0.99") for m in range(len(run["metrics"])) for i in (0,)],
             "comparisons": [
                 (m, i + 1, 150, "0.90", "0.85", "0.94", "0.001", "0.05")

@@ -1,4 +1,7 @@
-"""`python -m anneal_evaluator`: reads the run document, judges, and always leaves its last words for the kubelet."""
+"""`python -m anneal_evaluator`: reads the run document, judges, and always leaves its last words for the kubelet.
+
+`python -m anneal_evaluator keys` only looks whether the API keys are there, before any model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,39 @@ from pathlib import Path
 from types import FrameType
 
 from anneal.api.runs import EXIT_PREEMPTED, EXIT_USER_MISTAKE, RUN_FILE, EvaluateRun, RunResult, parse_run
-from anneal_evaluator.errors import INTERNAL_ERROR, INVALID_RUN, STORAGE_FAILED, EvaluationError, mistake
+from anneal_evaluator.errors import (
+    INTERNAL_ERROR,
+    INVALID_RUN,
+    STORAGE_FAILED,
+    EvaluationError,
+    PreemptedError,
+    mistake,
+)
 from anneal_evaluator.evaluate import evaluate
+from anneal_evaluator.keys import check_keys
 from anneal_evaluator.termination import write_result
+
+_PREEMPTED = RunResult(
+    role="evaluate",
+    outcome="Preempted",
+    reason="Preempted",
+    message="Stopped before the end; answers so far are kept and not asked again.",
+    retryable=True,
+)
 
 
 def main() -> int:
     """Exit code: 0 judged, 42 a mistake of the user, 75 preempted, 1 anything that may go better next time."""
     signal.signal(signal.SIGTERM, _preempted)
     try:
-        result = evaluate(_read_run())
+        run = _read_run()
+        if sys.argv[1:] == ["keys"]:
+            check_keys(run)
+            return 0
+        result = evaluate(run)
+    except PreemptedError:
+        write_result(_PREEMPTED)
+        return EXIT_PREEMPTED
     except EvaluationError as error:
         result = _failed(error.reason, str(error), retryable=error.retryable)
     except OSError as error:
@@ -52,9 +78,10 @@ def _failed(reason: str, message: str, *, retryable: bool) -> RunResult:
 
 
 def _preempted(signum: int, frame: FrameType | None) -> None:
-    """Ends at once: every answer is on disk the moment it is had, so there is nothing to save and nothing to await."""
-    message = "Stopped before the end; answers so far are kept and not asked again."
-    write_result(RunResult(role="evaluate", outcome="Preempted", reason="Preempted", message=message, retryable=True))
+    """Ends at once: every answer is on disk the moment it is had. While some are under way, they are waited for
+    instead (`respond.ask_all`).
+    """
+    write_result(_PREEMPTED)
     sys.stderr.flush()
     os._exit(EXIT_PREEMPTED)
 

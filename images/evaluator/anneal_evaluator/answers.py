@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from anneal.api.model import ApiModel
 
-#: Only "answered" is scored; the rest are errors. "truncated" was cut off at the token limit, "rejected" was refused
-#: by the server or is too large to be asked, "timedOut" took too long.
-AnswerOutcome = Literal["answered", "truncated", "rejected", "timedOut"]
-#: The same question would end the same way again.
-REPEATABLE: frozenset[AnswerOutcome] = frozenset({"answered", "truncated", "rejected"})
+#: Only "answered" is scored; the rest are errors. "truncated" was cut off at the token limit, "rejected" was not taken
+#: by the server or is too large to be asked, "timedOut" took too long. Of hosted models also: "declined" was refused by
+#: the model or its provider's filter, "empty" has no text, "unreadable" is a reply that is not one of its protocol.
+AnswerOutcome = Literal["answered", "truncated", "rejected", "timedOut", "declined", "empty", "unreadable"]
+#: The same question would end the same way again, or was paid for already.
+REPEATABLE: frozenset[AnswerOutcome] = frozenset(get_args(AnswerOutcome)) - {"timedOut"}
 
 
 class StoredAnswer(ApiModel):
@@ -35,6 +36,8 @@ class StoredAnswer(ApiModel):
     input_tokens: int = Field(default=0, description="Tokens of the rendered prompt.")
     output_tokens: int = Field(default=0, description="Tokens decoded.")
     seconds: float = Field(default=0.0, description="Time from question to answer.")
+    model: str = Field(default="", description="What a hosted model called itself.")
+    reused: bool = Field(default=False, description="Whether another evaluation asked, and paid.")
 
 
 class AnswerFile:
@@ -51,6 +54,10 @@ class AnswerFile:
         """Whether the question need not be asked again."""
         answer = self._answers.get(key)
         return answer is not None and answer.outcome in REPEATABLE
+
+    def get(self, key: str) -> StoredAnswer | None:
+        """What came of the question so far."""
+        return self._answers.get(key)
 
     def append(self, answer: StoredAnswer) -> None:
         with self.path.open("ab") as stream:
@@ -78,19 +85,28 @@ def _line(answer: StoredAnswer) -> bytes:
     return answer.model_dump_json(by_alias=True).encode() + b"\n"
 
 
+def read_answers(path: Path) -> list[StoredAnswer]:
+    """The stored answers of a file that another process may be writing to; lines that are no answers are left out."""
+    return [answer for _, answer in _answers_in(path.read_bytes())]
+
+
 def _whole_lines(path: Path) -> list[StoredAnswer]:
     """The stored answers; what follows the last newline, and lines that are no answers, are cut from the file."""
     if not path.exists():
         return []
-    answers, kept = [], []
     content = path.read_bytes()
+    found = _answers_in(content)
+    if len(whole := b"".join(line for line, _ in found)) != len(content):
+        write_atomically(path, whole)
+    return [answer for _, answer in found]
+
+
+def _answers_in(content: bytes) -> list[tuple[bytes, StoredAnswer]]:
+    found = []
     for line in content.splitlines(keepends=True):
         try:
             if line.endswith(b"\n"):
-                answers.append(StoredAnswer.model_validate_json(line))
-                kept.append(line)
+                found.append((line, StoredAnswer.model_validate_json(line)))
         except ValidationError:
             continue
-    if len(whole := b"".join(kept)) != len(content):
-        write_atomically(path, whole)
-    return answers
+    return found

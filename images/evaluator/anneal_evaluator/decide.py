@@ -32,11 +32,23 @@ _SHARE, _DIFFERENCE = Interval(0.0, 1.0), Interval(-1.0, 1.0)
 
 UNDECIDED: Outcome = "Inconclusive"
 _EXAMPLES = 3
-_WORDS = {"truncated": "cut off at generation.maxTokens", "rejected": "refused", "timedOut": "too late"}
+_WORDS = {
+    "truncated": "cut off at the limit of tokens",
+    "rejected": "refused",
+    "timedOut": "too late",
+    "declined": "declined by the model",
+    "empty": "without any text",
+    "unreadable": "not readable",
+}
 _ADVICE = {
-    "truncated": "Raise generation.maxTokens, or policy.maxErrorRate where a model never ends its answers.",
+    "truncated": "Raise generation.maxTokens (hosted.maxTokens for a hosted model, whose thinking counts), or"
+    " policy.maxErrorRate where a model never ends its answers.",
     "rejected": "See the refusals above; shorten the rows that do not fit the model's context.",
-    "timedOut": "Raise generation.timeoutSeconds or give the server more CPU.",
+    "timedOut": "Raise generation.timeoutSeconds, or give the server more CPU.",
+    "declined": "A model that declines such questions is no baseline for them; raise policy.maxErrorRate to compare on"
+    " the others.",
+    "empty": "Raise hosted.maxTokens: thinking may have used it up.",
+    "unreadable": "See the replies; baseUrl may not be an API of this kind.",
 }
 
 

@@ -12,9 +12,15 @@ HELD_OUT_EMPTY = "HeldOutEmpty"
 HELD_OUT_INVALID = "HeldOutInvalid"
 METRIC_UNUSABLE = "MetricUnusable"
 PROMPTS_DIFFER = "PromptsDiffer"
+KEY_REFUSED = "KeyRefused"
+QUOTA_EXHAUSTED = "QuotaExhausted"
+ENDPOINT_UNUSABLE = "EndpointUnusable"
+MODEL_CHANGED = "ModelChanged"
+BUDGET_EXCEEDED = "BudgetExceeded"
 # The user's mistake or not, by what the errors were.
 TOO_MANY_ERRORS = "TooManyErrors"
 # The infrastructure's: the next try can succeed, and asks only what has no answer yet.
+KEY_MISSING = "KeyMissing"
 SERVER_UNREACHABLE = "ServerUnreachable"
 STORAGE_FAILED = "StorageFailed"
 INTERNAL_ERROR = "InternalError"
@@ -27,6 +33,10 @@ class EvaluationError(Exception):
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+
+
+class PreemptedError(Exception):
+    """The pod was told to go while questions were under way; what was answered is kept."""
 
 
 def mistake(reason: str, message: str) -> EvaluationError:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 
+import aiohttp
 from tritonclient.http.aio import InferenceServerClient
 
 from anneal.api.artifacts import digest_of_file
@@ -12,8 +16,13 @@ from anneal.api.runs import EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.answers import AnswerFile, write_atomically
 from anneal_evaluator.decide import judge, refuse_too_many_errors
+from anneal_evaluator.endpoints import hosted_endpoint
+from anneal_evaluator.endpoints.endpoint import Endpoint
+from anneal_evaluator.endpoints.triton import TritonEndpoint
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
+from anneal_evaluator.keys import check_keys, key_of
+from anneal_evaluator.ledger import Ledger
 from anneal_evaluator.page import page
 from anneal_evaluator.progress import Progress
 from anneal_evaluator.report import data, document, gate_sentence, write_report
@@ -23,14 +32,16 @@ from anneal_evaluator.respond import (
     Question,
     ask_all,
     check_prompts,
+    check_snapshots,
     patiently,
     questions,
 )
+from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import score, scorers_of, write_scores
-from anneal_evaluator.server import TritonServer
 
 SCORES_FILE = "scores.jsonl"
 PAGE_FILE = "report.html"
+LEDGER_FILE = "spending.jsonl"
 
 
 def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> RunResult:
@@ -38,15 +49,18 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     check_names(run)
     rows = read_held_out(run.held_out, run.held_out_digest)
     scorers = scorers_of(run.metrics, rows)
+    check_keys(run)
     directory = Path(run.report.path)
     directory.mkdir(parents=True, exist_ok=True)
     files = {model: AnswerFile(directory / f"responses-{model}.jsonl") for model in run.models}
+    ledger = Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None)
 
-    server, asked = asyncio.run(_interview(run, rows, files, patience_seconds))
+    server, asked = asyncio.run(_interview(run, rows, files, ledger, patience_seconds))
     keys = {model: [q.key for q in asked if q.model == model] for model in run.models}
     answers = {model: [files[model][key] for key in keys[model]] for model in run.models}
     refuse_too_many_errors(run, answers)
     check_prompts(run, asked, files)
+    check_snapshots(asked, files)
 
     scores = score(run, scorers, rows, answers)
     judgement = judge(run, scorers, scores, groups_of(rows))
@@ -54,7 +68,8 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     for model in run.models:
         files[model].compact(keys[model])
     written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
-    report = document(run, answers, judgement, server, {path.name: digest_of_file(path) for path in written})
+    spent = {model: ledger.spent(model) for model in run.models}
+    report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
     write_atomically(directory / PAGE_FILE, page(run, report, judgement, rows, answers, scores).encode())
     digest = write_report(directory, report)
     return RunResult(
@@ -62,25 +77,48 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
         outcome="Succeeded",
         reason="Judged",
         message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
-        evaluate=data(run, answers, judgement, digest),
+        evaluate=data(run, answers, judgement, spent, digest),
     )
 
 
 async def _interview(
-    run: EvaluateRun, rows: list[HeldOutRow], files: dict[str, AnswerFile], patience_seconds: float
+    run: EvaluateRun, rows: list[HeldOutRow], files: Mapping[str, AnswerFile], ledger: Ledger, patience_seconds: float
 ) -> tuple[str, list[Question]]:
     """Asks what has no answer yet. Returns the server's name and version, and all questions."""
-    generation = run.generation
-    async with InferenceServerClient(
-        run.server_url, conn_limit=generation.concurrency, conn_timeout=float(2 * generation.timeout_seconds)
-    ) as client:
-        server = TritonServer(client)
-        version = await patiently(server.version, run.server_url, patience_seconds)
-        asked = questions(run, rows, version)
+    async with _endpoints(run) as endpoints:
+        ended = asyncio.Event()
+        versions = {
+            model: await patiently(endpoint.version, endpoint, patience_seconds, ended)
+            for model, endpoint in endpoints.items()
+        }
+        asked = questions(run, rows, versions)
+        reuse_answers(Path(run.report.path), asked, files)
+        stored = {(q.model, q.key): q.cost(answer) for q in asked if (answer := files[q.model].get(q.key))}
+        ledger.settle_stored(stored)
         already = sum(1 for question in asked if files[question.model].has(question.key))
         progress = Progress(run.reporting, already, len(asked))
-        await ask_all(Interview(run, server, files, progress, patience_seconds), asked)
-    return version, asked
+        await ask_all(Interview(run, endpoints, files, ledger, progress, patience_seconds, ended), asked)
+    return versions[run.models[0]], asked
+
+
+@asynccontextmanager
+async def _endpoints(run: EvaluateRun) -> AsyncIterator[dict[str, Endpoint]]:
+    """Who answers for each model: the server beside this container for those that are ours, else somebody's API."""
+    generation = run.generation
+    connections = aiohttp.TCPConnector(limit=0)
+    async with (
+        InferenceServerClient(
+            run.server_url, conn_limit=generation.concurrency, conn_timeout=float(2 * generation.timeout_seconds)
+        ) as client,
+        aiohttp.ClientSession(connector=connections, timeout=aiohttp.ClientTimeout(total=None)) as session,
+    ):
+        served: Endpoint = TritonEndpoint(client, run.server_url)
+        endpoints = dict.fromkeys(run.models, served)
+        for name, baseline in zip(run.models[1:], run.baselines, strict=True):
+            if baseline.hosted is not None:
+                key = key_of(baseline.name, baseline.hosted, Path(run.keys))
+                endpoints[name] = hosted_endpoint(baseline.name, baseline.hosted, key, session)
+        yield endpoints
 
 
 def check_names(run: EvaluateRun) -> None:

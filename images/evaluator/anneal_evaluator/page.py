@@ -67,10 +67,11 @@ def page(
             ),
             "<h2>Answers</h2>",
             _table(
-                ["Model", "Asked", "Errors", "Cut off", "Tokens", "Seconds p50", "Seconds p95"],
+                ["Model", "Asked", "Errors", "Cut off", "Declined", "Empty", "Tokens", "Cost", "Seconds p50, p95"],
                 (
-                    [escape(m["name"])]
-                    + [m[k] for k in ("asked", "errors", "truncated", "outputTokens", "secondsP50", "secondsP95")]
+                    [escape(f"{m['name']} ({m['model']})" if m.get("model") else m["name"])]
+                    + [m[k] for k in ("asked", "errors", "truncated", "declined", "empty", "outputTokens")]
+                    + [m.get("cost", ""), f"{m['secondsP50']}, {m['secondsP95']}"]
                     for m in report["models"]
                 ),
             ),

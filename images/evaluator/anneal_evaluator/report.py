@@ -6,21 +6,26 @@ report.json is in canonical form, so that its digest, which travels in the pod's
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anneal.api.artifacts import digest_of_file
+from anneal.api.costs import amount
 from anneal.api.runs import EvaluateData, EvaluateRun
-from anneal.api.subjects import CANDIDATE
+from anneal.api.subjects import CANDIDATE, Hosted
 from anneal.api.verdicts import gate_name, required, sentence
-from anneal_evaluator.answers import write_atomically
+from anneal_evaluator.answers import StoredAnswer, write_atomically
 from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
+from anneal_evaluator.endpoints.names import snapshot
 from anneal_evaluator.score import Answers
 
 REPORT_FILE = "report.json"
+#: Spent on each model in this evaluation, in the currency of the prices.
+Spent = Mapping[str, Decimal]
 
 
 def number(value: float) -> str:
@@ -43,7 +48,12 @@ def gate_sentence(run: EvaluateRun, decision: GateDecision) -> str:
 
 
 def document(
-    run: EvaluateRun, answers: Answers, judgement: Judgement, server: str, files: Mapping[str, str]
+    run: EvaluateRun,
+    answers: Answers,
+    judgement: Judgement,
+    server: str,
+    spent: Spent,
+    files: Mapping[str, str],
 ) -> dict[str, Any]:
     """report.json: what was judged, by what, and everything found. `files` are the digests of those beside it."""
     return {
@@ -56,7 +66,7 @@ def document(
         "generation": run.generation.to_json(),
         "statistics": run.statistics.to_json(),
         "policy": run.policy.to_json(),
-        "models": [_model(run, index, answers) for index in range(len(run.models))],
+        "models": [_model(run, index, answers, spent) for index in range(len(run.models))],
         "results": [
             {"metric": run.metrics[m].name, "model": label(run, k), **_estimate(estimate)}
             for (m, k), estimate in judgement.results.items()
@@ -84,10 +94,10 @@ def write_report(directory: Path, report: dict[str, Any]) -> str:
     return digest_of_file(path)
 
 
-def data(run: EvaluateRun, answers: Answers, judgement: Judgement, report_digest: str) -> EvaluateData:
+def data(run: EvaluateRun, answers: Answers, judgement: Judgement, spent: Spent, report_digest: str) -> EvaluateData:
     """The judgement as it fits into a termination message."""
     return EvaluateData(
-        models=[_counts(answers, model) for model in run.models],
+        models=[_counts(run, index, answers, spent) for index in range(len(run.models))],
         results=[
             (m, k, e.n, number(e.value), number(e.bounds.lower), number(e.bounds.upper))
             for (m, k), e in judgement.results.items()
@@ -125,22 +135,54 @@ def label(run: EvaluateRun, model: int) -> str:
     return CANDIDATE if model == 0 else run.baselines[model - 1].name
 
 
-def _counts(answers: Answers, model: str) -> tuple[int, int, int]:
-    outcomes = [answer.outcome for answer in answers[model]]
-    return len(outcomes), len(outcomes) - outcomes.count("answered"), outcomes.count("truncated")
+def _hosted(run: EvaluateRun, model: int) -> Hosted | None:
+    return None if model == 0 else run.baselines[model - 1].hosted
 
 
-def _model(run: EvaluateRun, index: int, answers: Answers) -> dict[str, Any]:
-    asked, errors, truncated = _counts(answers, run.models[index])
-    seconds = [answer.seconds for answer in answers[run.models[index]] if answer.outcome == "answered"]
+def _counts(
+    run: EvaluateRun, model: int, answers: Answers, spent: Spent
+) -> tuple[int, int, int, int, int, int, int, str, str]:
+    """A model's row of EvaluateData."""
+    given, hosted = answers[run.models[model]], _hosted(run, model)
+    outcomes = [answer.outcome for answer in given]
+    cost = amount(spent[run.models[model]]) if hosted is not None and hosted.price is not None else ""
+    beyond = snapshot(hosted.model, called_by(given)) if hosted is not None else ""
+    return (
+        len(outcomes),
+        len(outcomes) - outcomes.count("answered"),
+        outcomes.count("truncated"),
+        outcomes.count("declined"),
+        outcomes.count("empty"),
+        sum(answer.input_tokens for answer in given),
+        sum(answer.output_tokens for answer in given),
+        cost,
+        beyond or "",
+    )
+
+
+def called_by(given: Sequence[StoredAnswer]) -> str:
+    """What the hosted model that answered called itself; '' when it never said."""
+    return next((answer.model for answer in given if answer.model), "")
+
+
+def _model(run: EvaluateRun, index: int, answers: Answers, spent: Spent) -> dict[str, Any]:
+    given, hosted = answers[run.models[index]], _hosted(run, index)
+    asked, errors, truncated, declined, empty, read, written, cost, _ = _counts(run, index, answers, spent)
+    seconds = [answer.seconds for answer in given if answer.outcome == "answered"]
     p50, p95 = np.percentile(seconds, [50, 95]) if seconds else (0.0, 0.0)
+    ours = {"digest": run.candidate_digest if index == 0 else run.base_digest}
     return {
         "name": label(run, index),
-        "digest": run.candidate_digest if index == 0 else run.base_digest,
+        **(ours if hosted is None else {"hosted": hosted.to_json(), "model": called_by(given)}),
         "asked": asked,
         "errors": errors,
         "truncated": truncated,
-        "outputTokens": sum(answer.output_tokens for answer in answers[run.models[index]]),
+        "declined": declined,
+        "empty": empty,
+        "reused": sum(1 for answer in given if answer.reused),
+        "inputTokens": read,
+        "outputTokens": written,
+        **({"cost": cost} if cost else {}),
         "secondsP50": number(float(p50)),
         "secondsP95": number(float(p95)),
     }

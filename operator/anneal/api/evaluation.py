@@ -23,7 +23,16 @@ from anneal.api.model import (
     immutable_after_start,
 )
 from anneal.api.references import PvcUri
-from anneal.api.subjects import CANDIDATE, Baseline, Candidate, Generation, ModelResult, Serving, TritonServing
+from anneal.api.subjects import (
+    CANDIDATE,
+    Baseline,
+    Budget,
+    Candidate,
+    Generation,
+    ModelResult,
+    Serving,
+    TritonServing,
+)
 from anneal.api.workloads import Resources, Scheduling
 
 
@@ -66,6 +75,7 @@ class EvaluationSpec(ApiModel):
     )
     statistics: Statistics = Field(default_factory=Statistics, description="How sure to be.")
     policy: Policy = Field(default_factory=Policy, description="What to do with answers that could not be had.")
+    budget: Budget | None = Field(default=None, description="What hosted models may cost. Default: no limit.")
     resources: Resources = Field(default_factory=Resources, description="What the serving container asks for.")
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pod may run.")
     active_deadline_seconds: int | None = Field(
@@ -112,6 +122,9 @@ class EvaluationStatus(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="Answers of each model, counted.",
     )
+    cost: str | None = Field(
+        default=None, max_length=24, description="Spent on hosted models in all, in the currency of their prices."
+    )
     results: list[MetricResult] = Field(
         default_factory=list,
         max_length=20,
@@ -136,6 +149,7 @@ class EvaluationStatus(ApiModel):
 
 UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
 UNKNOWN_BASELINE = "every superiority or nonInferiority gate must name a baseline of spec.baselines"
+UNPRICED = "spec.budget needs the price of every hosted baseline"
 RESERVED_NAME = "a baseline cannot be named 'candidate': that is the model under judgement"
 
 
@@ -159,6 +173,8 @@ class Evaluation(ApiModel):
         compared |= {g.non_inferiority.to for g in self.spec.gates if g.non_inferiority}
         if not compared <= baselines:
             raise ValueError(UNKNOWN_BASELINE)
+        if self.spec.budget and any(b.hosted and b.hosted.price is None for b in self.spec.baselines):
+            raise ValueError(UNPRICED)
         return self
 
 
@@ -176,6 +192,11 @@ _RESERVED_NAME = cel(
     f"!has(self.spec.baselines) || self.spec.baselines.all(b, b.name != '{CANDIDATE}')",
     RESERVED_NAME,
 )
+_PRICED = cel(
+    "!has(self.spec.budget) || !has(self.spec.baselines) ||"
+    " self.spec.baselines.all(b, !has(b.hosted) || has(b.hosted.price))",
+    UNPRICED,
+)
 
 KIND = KindInfo(
     kind="Evaluation",
@@ -187,6 +208,7 @@ KIND = KindInfo(
         _KNOWN_METRIC,
         _KNOWN_BASELINE,
         _RESERVED_NAME,
+        _PRICED,
         *immutable_after_start(
             "candidate",
             "baselines",
@@ -196,6 +218,7 @@ KIND = KindInfo(
             "gates",
             "statistics",
             "policy",
+            "budget",
             "resources",
             "scheduling",
         ),

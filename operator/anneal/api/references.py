@@ -38,7 +38,7 @@ _ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER})$"
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]
 ModelUri = Annotated[str, Field(pattern=MODEL_PATTERN, max_length=1024)]
 SourceUri = Annotated[str, Field(pattern=SOURCE_PATTERN, max_length=2048)]
-#: The URL of a service: a Hugging Face Hub or an S3 service.
+#: The URL of a service: a Hugging Face Hub, an S3 service or the API of a hosted model. Keys come from Secrets.
 Endpoint = Annotated[
     str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$", max_length=512)
 ]
@@ -48,6 +48,13 @@ class LocalReference(ApiModel):
     """Another object, in the same namespace: tenants cannot reach beyond their own."""
 
     name: ObjectName = Field(description="Name of the object, in the same namespace.")
+
+
+class SecretKeyReference(ApiModel):
+    """One entry of a Secret in the same namespace. The kubelet mounts it; the operator never reads it."""
+
+    name: ObjectName = Field(description="Name of the Secret, in the same namespace.")
+    key: str = Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, description="Key in its data.")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from anneal.api.methods import Lora
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Digest
 from anneal.api.sources import Resolved
-from anneal.api.subjects import Baseline, Generation
+from anneal.api.subjects import Baseline, Budget, Generation
 from anneal.api.training import Training, TrainingStatus
 
 #: Where things are in a pod. The children builders mount them there, the programs read them there.
@@ -33,6 +33,9 @@ TERMINATION_FILE = "/dev/termination-log"
 WORKSPACE_DIR = "/workspace"
 CLAIMS_DIR = "/claims"
 CREDENTIALS_DIR = "/credentials"
+#: One directory per hosted baseline, with its API key in the file KEY_FILE.
+KEYS_DIR = "/var/run/anneal-keys"
+KEY_FILE = "key"
 MODEL_REPOSITORY_DIR = "/models"
 
 #: Exit codes that the Job's podFailurePolicy acts on.
@@ -188,6 +191,8 @@ class EvaluateRun(ApiModel):
     gates: list[Gate] = Field(description="What must hold.")
     statistics: Statistics = Field(description="How sure to be.")
     policy: Policy = Field(description="What to do with answers that could not be had.")
+    budget: Budget | None = Field(default=None, description="What hosted models may cost.")
+    keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
 
@@ -225,13 +230,19 @@ class PublishData(ApiModel):
     held_out_count: int = Field(ge=0, description="Number of held-out rows.")
 
 
+ModelRow = tuple[int, int, int, int, int, int, int, str, str]
+
+
 class EvaluateData(ApiModel):
     """The judgement in numbers, as compact rows that fit a termination message whatever the names are.
 
     Indices count `metrics`, models (0 is the candidate, then the baselines) and `gates` in the order of the spec.
     """
 
-    models: list[tuple[int, int, int]] = Field(description="(rows asked, errors, of them truncated) per model.")
+    models: list[ModelRow] = Field(
+        description="Per model: (rows asked, errors, of them truncated, declined, empty, input tokens, output tokens,"
+        " spent or '', what a hosted model called itself beyond the name asked for)."
+    )
     results: list[tuple[int, int, int, str, str, str]] = Field(
         description="(metric, model, rows scored, mean, lower, upper)."
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
-from anneal.api.model import ApiModel, Digest, EntryName
-from anneal.api.references import LocalReference
+from anneal.api.model import ApiModel, Decimal, Digest, EntryName
+from anneal.api.references import Endpoint, LocalReference, SecretKeyReference
 
 RUNTIMES = ("triton",)
 
@@ -23,15 +25,83 @@ class FromCandidate(ApiModel):
     """The base model that the candidate was tuned from."""
 
 
-class Baseline(ApiModel):
-    """A model that answers the same rows, to compare with."""
+#: What a provider calls a model. Never longer than a status can hold with the date of a snapshot behind it.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=96)]
 
-    ONE_OF = ("fromCandidate",)
+
+class OpenAI(ApiModel):
+    """Anything that speaks OpenAI's chat completions: OpenAI itself, vLLM, Vincony (https://api.vincony.com/v1)."""
+
+    base_url: Endpoint = Field(
+        default="https://api.openai.com/v1",
+        description="URL before /chat/completions. Default: https://api.openai.com/v1.",
+    )
+    model: ModelName = Field(description="Name of the model; a dated snapshot keeps the comparison the same for good.")
+    token_limit: Literal["MaxCompletionTokens", "MaxTokens"] = Field(
+        default="MaxCompletionTokens",
+        description="Name under which the longest answer is sent: MaxCompletionTokens (max_completion_tokens), or"
+        " MaxTokens (max_tokens) for servers that know only the older one. Default: MaxCompletionTokens.",
+    )
+    temperature: Decimal | None = Field(
+        default=None, description="Sent only when set: reasoning models refuse it. Default: the provider's."
+    )
+
+
+class Anthropic(ApiModel):
+    """Anything that speaks Anthropic's Messages."""
+
+    base_url: Endpoint = Field(
+        default="https://api.anthropic.com",
+        description="URL before /v1/messages. Default: https://api.anthropic.com.",
+    )
+    model: ModelName = Field(description="Name of the model; a dated snapshot keeps the comparison the same for good.")
+    temperature: Decimal | None = Field(default=None, description="Sent only when set. Default: the provider's.")
+
+
+class Price(ApiModel):
+    """What a provider charges by its list, in one currency for the whole object."""
+
+    input_per_million: Decimal = Field(description='Price of a million tokens of questions, such as "1.25".')
+    output_per_million: Decimal = Field(
+        description='Price of a million tokens of answers, thinking included, such as "10".'
+    )
+
+
+class Hosted(ApiModel):
+    """A model behind somebody's HTTP API. Held-out questions are sent to it; references are not."""
+
+    ONE_OF = ("openAI", "anthropic")
+
+    open_ai: OpenAI | None = Field(default=None, alias="openAI", description=OpenAI.__doc__)
+    anthropic: Anthropic | None = Field(default=None, description=Anthropic.__doc__)
+    secret_ref: SecretKeyReference | None = Field(
+        default=None, description="API key, mounted into the evaluator alone. Default: none is sent."
+    )
+    price: Price | None = Field(default=None, description="Price, for costs and budget. Default: costs are not told.")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=131_072,
+        description="Longest answer, in tokens, thinking included. Default: generation.maxTokens.",
+    )
+
+    @property
+    def model(self) -> str:
+        """Name of the model that is asked for."""
+        chosen = self.open_ai or self.anthropic
+        return chosen.model if chosen else ""
+
+
+class Baseline(ApiModel):
+    """A model that answers the same rows, to compare with. Exactly one kind is set."""
+
+    ONE_OF = ("fromCandidate", "hosted")
 
     name: EntryName = Field(description="Name that gates use for it; not 'candidate'.")
     from_candidate: FromCandidate | None = Field(
         default=None, description="Take the base model that the candidate was tuned from."
     )
+    hosted: Hosted | None = Field(default=None, description=Hosted.__doc__)
 
 
 class TritonServing(ApiModel):
@@ -47,7 +117,7 @@ class Serving(ApiModel):
 
 
 class Generation(ApiModel):
-    """How answers are generated, for every model alike. Decoding is greedy, so that runs repeat."""
+    """How answers are generated. Served models decode greedily, so that runs repeat; hosted ones as they do."""
 
     max_tokens: int = Field(
         default=256,
@@ -55,9 +125,23 @@ class Generation(ApiModel):
         le=32_768,
         description="Longest answer, in tokens; an answer cut off here is an error, not a wrong answer. Default: 256.",
     )
-    concurrency: int = Field(default=8, ge=1, le=256, description="Requests under way at once. Default: 8.")
+    concurrency: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Requests under way at once, to the server and to each hosted model. Default: 8.",
+    )
     timeout_seconds: int = Field(
         default=120, ge=1, le=3600, description="Longest wait for one answer, in seconds. Default: 120."
+    )
+
+
+class Budget(ApiModel):
+    """What may be spent."""
+
+    cost: Decimal = Field(
+        description="Most that hosted models may cost, in the currency of their prices. A question that could exceed it"
+        " is not asked, and the evaluation fails instead of judging."
     )
 
 
@@ -65,7 +149,24 @@ class ModelResult(ApiModel):
     """One model's answers, counted."""
 
     name: str = Field(max_length=40, description="'candidate' or the name of the baseline.")
-    digest: Digest = Field(description="Digest of what answered.")
+    digest: Digest | None = Field(default=None, description="Digest of what answered; absent for a hosted model.")
+    model: str | None = Field(
+        default=None, max_length=128, description="What a hosted model called itself when it answered."
+    )
     n: int = Field(ge=0, description="Rows asked.")
     errors: int = Field(default=0, ge=0, description="Rows without an answer.")
     truncated: int = Field(default=0, ge=0, description="Answers cut off at maxTokens; they count as errors too.")
+    declined: int | None = Field(
+        default=None, ge=0, description="Rows that a hosted model would not answer; they count as errors too."
+    )
+    empty: int | None = Field(
+        default=None, ge=0, description="Answers of a hosted model without any text; they count as errors too."
+    )
+    input_tokens: int = Field(default=0, ge=0, description="Tokens of all questions.")
+    output_tokens: int = Field(default=0, ge=0, description="Tokens of all answers.")
+    cost: str | None = Field(
+        default=None, max_length=24, description="Spent on this model in this evaluation; only with a price."
+    )
+    cost_per_query: str | None = Field(
+        default=None, max_length=24, description="Mean price of one of its answers; only with a price."
+    )

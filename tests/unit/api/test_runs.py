@@ -21,7 +21,7 @@ DIGEST = "sha256:" + "a" * 64
 def largest_judgement() -> EvaluateData:
     """As many numbers as a spec allows: 4 metrics, 4 baselines, 8 gates."""
     return EvaluateData(
-        models=[(100_000, 100_000, 100_000)] * 5,
+        models=[(100_000, *[100_000] * 4, 600_000_000, 600_000_000, "99999.999999", "-2025-08-07")] * 5,
         results=[(3, 4, 100_000, "0.123456", "0.123456", "0.123456")] * 20,
         comparisons=[(3, 4, 100_000, "-0.123456", "-0.123456", "-0.123456", "0.123456", "0.123456")] * 16,
         gates=[("Inconclusive", "-0.123456", "-0.123456", "-0.123456", 1_000_000)] * 8,

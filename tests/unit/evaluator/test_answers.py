@@ -45,7 +45,16 @@ def test_any_prefix_of_the_file_is_a_good_file(tmp_path: Path, length: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("outcome", "again"), [("answered", False), ("truncated", False), ("rejected", False), ("timedOut", True)]
+    ("outcome", "again"),
+    [
+        ("answered", False),
+        ("truncated", False),
+        ("rejected", False),
+        ("declined", False),
+        ("empty", False),
+        ("unreadable", False),
+        ("timedOut", True),
+    ],
 )
 def test_only_what_could_go_better_is_asked_again(tmp_path: Path, outcome: str, again: bool) -> None:
     file = AnswerFile(tmp_path / "responses.jsonl")
@@ -74,7 +83,9 @@ def test_the_last_answer_counts_and_compacting_drops_the_rest(tmp_path: Path) ->
 def test_what_decides_an_answer_is_in_its_key(change: dict[str, object]) -> None:
     """A cache without the model in its key gives every model the answers of the first."""
     runs = (evaluate_run(), evaluate_run(**change))
-    keys = {question_key(run, model, ROW, "triton 2.51.0") for run in runs for model in (0, 1)}
+    keys = {
+        question_key(run, model, ROW, "triton 2.51.0", run.generation.max_tokens) for run in runs for model in (0, 1)
+    }
     assert len(keys) == 4
 
 
@@ -82,9 +93,9 @@ def test_server_and_messages_are_in_the_key() -> None:
     run = evaluate_run()
     other_row = ROW.model_copy(update={"messages": [ROW.messages[0].model_copy(update={"content": "changed"})]})
     asked = [(ROW, "triton 2"), (ROW, "triton 3"), (other_row, "triton 2")]
-    assert len({question_key(run, 0, row, server) for row, server in asked}) == 3
+    assert len({question_key(run, 0, row, server, 32) for row, server in asked}) == 3
 
 
 def test_how_many_are_asked_at_once_is_not_in_the_key() -> None:
     one, many = evaluate_run(generation={"concurrency": 1}), evaluate_run(generation={"concurrency": 9})
-    assert question_key(one, 0, ROW, "t") == question_key(many, 0, ROW, "t")
+    assert question_key(one, 0, ROW, "t", 32) == question_key(many, 0, ROW, "t", 32)

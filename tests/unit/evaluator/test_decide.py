@@ -165,7 +165,7 @@ def test_the_sentence_counts_advises_and_shows_examples() -> None:
     with pytest.raises(EvaluationError) as caught:
         refuse_too_many_errors(evaluate_run(), answers)
     sentence = str(caught.value)
-    assert "3 of 10 rows (30.0%, allowed 2.0%): 2 cut off at generation.maxTokens, 1 too late." in sentence
+    assert "3 of 10 rows (30.0%, allowed 2.0%): 2 cut off at the limit of tokens, 1 too late." in sentence
     assert "Raise generation.maxTokens" in sentence
     assert "row truncated-0: why, it began 'as said'" in sentence
     assert len(sentence) < 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from anneal_evaluator.page import page
 from anneal_evaluator.report import data, document, gate_sentence, write_report
 from anneal_evaluator.score import Answers, score, write_scores
 
+FREE = {"candidate": Decimal(0), "base": Decimal(0)}
 EVIL = '</td><script src="//evil">alert(1)</script><img onerror=x>'
 
 
@@ -44,7 +46,7 @@ class Case:
         )
 
     def report(self) -> dict[str, Any]:
-        return document(self.run, self.answers, self.judgement, "triton 2.51.0", {"scores.jsonl": "sha256:0"})
+        return document(self.run, self.answers, self.judgement, "triton 2.51.0", FREE, {"scores.jsonl": "sha256:0"})
 
 
 def test_scores_are_of_answers_and_nothing_else() -> None:
@@ -114,7 +116,9 @@ def test_the_largest_judgement_fits_the_termination_message() -> None:
     """4 metrics, 4 baselines, 8 gates and 99,999 rows are the most that the API allows or data can hold."""
     name = "n" * 38
     metrics = [{"name": f"{name}-{i}", "f1": {}} for i in range(4)]
-    baselines = [{"name": f"{name}-{i}", "fromCandidate": {}} for i in range(4)]
+    price = {"inputPerMillion": "1.25", "outputPerMillion": "10"}
+    hosted = {"openAI": {"model": "m" * 96}, "price": price}
+    baselines = [{"name": f"{name}-{i}", "hosted": hosted} for i in range(4)]
     gates = [{"metric": f"{name}-{i % 4}", "superiority": {"over": f"{name}-{i % 4}"}} for i in range(8)]
     models = ["candidate", *(b["name"] for b in baselines)]
     uri = "pvc://" + "c" * 63 + "/" + "p" * 180
@@ -123,13 +127,14 @@ def test_the_largest_judgement_fits_the_termination_message() -> None:
     )
     scores = np.random.default_rng(0).random((4, 5, 60))
     judgement = judge(run, [scorer_of(m) for m in run.metrics], scores, np.arange(60))
-    answers = {model: [answered("r")] * 60 for model in models}
+    said = answered("r", model="m" * 96 + "-2025-08-07", input_tokens=10_000_000, output_tokens=10_000_000)
+    answers = {model: [said] * 60 for model in models}
     result = RunResult(
         role="evaluate",
         outcome="Succeeded",
         reason="Judged",
         message="m" * 5000,
-        evaluate=data(run, answers, judgement, digest_of_json(1)),
+        evaluate=data(run, answers, judgement, dict.fromkeys(models, Decimal("99999.999999")), digest_of_json(1)),
     )
     encoded = encode_result(result)
     assert len(encoded) <= MAX_RESULT_BYTES
@@ -138,7 +143,7 @@ def test_the_largest_judgement_fits_the_termination_message() -> None:
 
 def test_every_number_fits_the_status_of_the_object() -> None:
     case = Case()
-    found = data(case.run, case.answers, case.judgement, digest_of_json(1))
+    found = data(case.run, case.answers, case.judgement, FREE, digest_of_json(1))
     for metric, model, n, value, lower, upper in found.results:
         MetricResult(metric=str(metric), model=str(model), n=n, value=value, lower=lower, upper=upper)
     for _, _, n, delta, lower, upper, p, mde in found.comparisons:

@@ -14,17 +14,21 @@ from tests.unit.evaluator.builders import evaluate_run
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator import respond
 from anneal_evaluator.answers import AnswerFile, StoredAnswer
+from anneal_evaluator.endpoints.endpoint import AwayError, RefusedError, Reply
 from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.held_out import HeldOutRow
+from anneal_evaluator.ledger import Ledger
 from anneal_evaluator.progress import Progress
 from anneal_evaluator.respond import Interview, ask_all, check_prompts, questions
-from anneal_evaluator.server import RefusedError, Reply, ServerAwayError
 
-REPLY = Reply("yes", "stop", 5, 2)
+VERSIONS = {"candidate": "scripted 1", "base": "scripted 1"}
+REPLY = Reply("yes", "answered", 5, 2)
 
 
 class Scripted:
-    """A server of the Server protocol that behaves as `script` says, and remembers how it was asked."""
+    """An Endpoint that behaves as `script` says, and remembers how it was asked."""
+
+    where, advice = "The server at nowhere", "See its log."
 
     def __init__(self, script: Callable[[str, str], Awaitable[Reply]]) -> None:
         self.script = script
@@ -56,8 +60,10 @@ async def interview(
     tmp_path: Path, server: Scripted, asked: list[HeldOutRow], run: EvaluateRun, patience: float = 5
 ) -> dict[tuple[str, str], StoredAnswer]:
     files = {model: AnswerFile(tmp_path / f"{model}.jsonl") for model in run.models}
-    todo = questions(run, asked, await server.version())
-    await ask_all(Interview(run, server, files, Progress(None, 0, len(todo)), patience), todo)
+    endpoints = dict.fromkeys(run.models, server)
+    todo = questions(run, asked, VERSIONS)
+    ledger = Ledger(tmp_path / "spending.jsonl", None)
+    await ask_all(Interview(run, endpoints, files, ledger, Progress(None, 0, len(todo)), patience), todo)
     return {(q.model, q.row.id): files[q.model][q.key] for q in todo}
 
 
@@ -80,7 +86,7 @@ async def test_each_kind_of_trouble_is_recorded_as_what_it_is(tmp_path: Path) ->
     async def script(model: str, text: str) -> Reply:
         match text:
             case "cut":
-                return Reply("on and on", "length", 5, 32)
+                return Reply("on and on", "truncated", 5, 32)
             case "refused":
                 raise RefusedError("the prompt has 900 tokens")
             case "slow":
@@ -120,7 +126,7 @@ async def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, monkeypatc
     async def script(model: str, text: str) -> Reply:
         seen[model, text] += 1
         if seen[model, text] < 4:
-            raise ServerAwayError("connection refused")
+            raise AwayError("connection refused")
         return REPLY
 
     stored = await interview(tmp_path, Scripted(script), rows("a", "b"), evaluate_run())
@@ -134,7 +140,7 @@ async def test_a_server_that_stays_away_ends_the_run_and_keeps_the_answers(
 
     async def script(model: str, text: str) -> Reply:
         if model == "base":
-            raise ServerAwayError("Stub process 'base_0_0' is not healthy.")
+            raise AwayError("Stub process 'base_0_0' is not healthy.")
         return REPLY
 
     with pytest.raises(EvaluationError, match="Stub process 'base_0_0' is not healthy") as caught:
@@ -156,13 +162,13 @@ async def test_a_restart_asks_only_what_is_missing(tmp_path: Path) -> None:
 
 async def test_prompts_of_candidate_and_base_must_be_alike(tmp_path: Path) -> None:
     async def script(model: str, text: str) -> Reply:
-        return Reply("yes", "stop", 5 if model == "candidate" or text == "same" else 6, 1)
+        return Reply("yes", "answered", 5 if model == "candidate" or text == "same" else 6, 1)
 
     run = evaluate_run()
     asked = rows("same", "other")
     await interview(tmp_path, Scripted(script), asked, run)
     files = {model: AnswerFile(tmp_path / f"{model}.jsonl") for model in run.models}
-    check_prompts(run, questions(run, asked[:1], "scripted 1"), files)
+    check_prompts(run, questions(run, asked[:1], VERSIONS), files)
     with pytest.raises(EvaluationError, match="Row 'other' was rendered to 5 tokens for candidate but to 6") as caught:
-        check_prompts(run, questions(run, asked, "scripted 1"), files)
+        check_prompts(run, questions(run, asked, VERSIONS), files)
     assert caught.value.reason == "PromptsDiffer"

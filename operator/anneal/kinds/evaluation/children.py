@@ -8,8 +8,8 @@ from typing import Any
 from anneal.api.evaluation import EvaluationSpec
 from anneal.api.model import ApiModel, Digest
 from anneal.api.references import PvcLocation, PvcUri
-from anneal.api.runs import RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
-from anneal.api.subjects import CANDIDATE
+from anneal.api.runs import KEY_FILE, KEYS_DIR, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
+from anneal.api.subjects import CANDIDATE, Baseline
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
 from anneal.kinds.children import (
@@ -94,7 +94,7 @@ def _serve_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> ServeRun:
         adapter=mounted(location(subject.subject_uri)),
         adapter_digest=subject.subject_digest,
     )
-    baselines = [ServedModel(name=b.name, base=base, base_digest=subject.base_digest) for b in spec.baselines]
+    baselines = [ServedModel(name=b.name, base=base, base_digest=subject.base_digest) for b in _served(spec)]
     return ServeRun(
         object=identity(seen),
         models=[candidate, *baselines],
@@ -118,6 +118,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         gates=spec.gates,
         statistics=spec.statistics,
         policy=spec.policy,
+        budget=spec.budget,
         report=mounted(report_location(seen, subject)),
         reporting=Reporting(url=reports.url) if reports else None,
     )
@@ -130,27 +131,66 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     read_only = [{**m, "readOnly": True} for m in mounts]
     evaluator_needs = {claim_path(c) for c in (report, location(subject.held_out_uri).claim)}
     token, token_mounts = token_volume(seen)
+    keys, key_mounts = _key_volumes(spec)
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"
-    server = triton.server(seen, spec.resources, read_only, 1 + len(spec.baselines), serve_file)
+    server = triton.server(seen, spec.resources, read_only, 1 + len(_served(spec)), serve_file)
     template = pod_template(
         seen,
         ROLE,
         config_map=name,
-        init_containers=[triton.layout(seen, read_only, serve_file), triton.sidecar(server)],
-        containers=[_evaluator(seen, [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts])],
-        volumes=[*triton.VOLUMES, *claims, *token],
+        init_containers=[
+            *([_key_check(seen, key_mounts)] if keys else []),
+            triton.layout(seen, read_only, serve_file),
+            triton.sidecar(server),
+        ],
+        containers=[
+            _evaluator(
+                seen, ROLE, [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts, *key_mounts]
+            )
+        ],
+        volumes=[*triton.VOLUMES, *claims, *token, *keys],
         scheduling=spec.scheduling,
         **accelerator_affinity(spec.resources),
     )
     return jobs.job(seen, name, ROLE, template, spec.backoff_limit)
 
 
-def _evaluator(seen: Seen, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+def _served(spec: EvaluationSpec) -> list[Baseline]:
+    """The baselines that the server of this pod serves."""
+    return [b for b in spec.baselines if b.hosted is None]
+
+
+def _key_volumes(spec: EvaluationSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(volumes, mounts) of the hosted baselines' API keys, one file each.
+
+    The volumes are optional: without its Secret, the pod starts and says so instead of waiting for ever.
+    """
+    volumes, mounts = [], []
+    for n, baseline in enumerate(spec.baselines):
+        if baseline.hosted is None or (secret := baseline.hosted.secret_ref) is None:
+            continue
+        source = {
+            "secretName": secret.name,
+            "items": [{"key": secret.key, "path": KEY_FILE}],
+            "defaultMode": 0o440,
+            "optional": True,
+        }
+        volumes.append({"name": f"key-{n}", "secret": source})
+        mounts.append({"name": f"key-{n}", "mountPath": f"{KEYS_DIR}/{baseline.name}", "readOnly": True})
+    return volumes, mounts
+
+
+def _key_check(seen: Seen, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Init container: looks for the API keys before any model is loaded."""
+    return _evaluator(seen, "keys", mounts, "keys")
+
+
+def _evaluator(seen: Seen, name: str, mounts: list[dict[str, Any]], *arguments: str) -> dict[str, Any]:
     return container(
         seen,
-        name=ROLE,
+        name=name,
         image=seen.facts.images.evaluator,
         requirements=resource_requirements(_EVALUATOR_RESOURCES),
         mounts=mounts,
-        command=["python", "-m", "anneal_evaluator"],
+        command=["python", "-m", "anneal_evaluator", *arguments],
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from anneal.api.costs import amount, price_of
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.api.gates import Comparison, GateResult, Outcome
 from anneal.api.metrics import MetricResult
-from anneal.api.runs import EvaluateData
-from anneal.api.subjects import CANDIDATE, ModelResult
+from anneal.api.runs import EvaluateData, ModelRow
+from anneal.api.subjects import CANDIDATE, Baseline, Hosted, ModelResult
 from anneal.api.verdicts import gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.children import Subject
 
@@ -42,7 +44,8 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
     status = EvaluationStatus(
         verdict=outcome,
         score=next((r.value for r in results if (r.metric, r.model) == (spec.metrics[0].name, CANDIDATE)), None),
-        models=_models(names, subject, data),
+        models=_models(spec, subject, data),
+        cost=_cost(data),
         results=results,
         comparisons=comparisons,
         gates=gates,
@@ -50,21 +53,52 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         report_digest=data.report_digest,
     )
     fields = status.to_json()
-    told = ("verdict", "score", "models", "results", "comparisons", "gates", "reportUri", "reportDigest")
+    told = ("verdict", "score", "models", "cost", "results", "comparisons", "gates", "reportUri", "reportDigest")
     return Judgement(outcome, _summary(outcome, gates, data.models[0][0]), {f: fields[f] for f in told if f in fields})
 
 
-def _models(names: Sequence[str], subject: Subject, data: EvaluateData) -> list[ModelResult]:
-    return [
-        ModelResult(
-            name=name,
-            digest=subject.subject_digest if name == CANDIDATE else subject.base_digest,
-            n=asked,
-            errors=errors,
-            truncated=truncated,
-        )
-        for name, (asked, errors, truncated) in zip(names, data.models, strict=True)
-    ]
+def _models(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> list[ModelResult]:
+    baselines: list[Baseline | None] = [None, *spec.baselines]
+    return [_model(baseline, subject, row) for baseline, row in zip(baselines, data.models, strict=True)]
+
+
+def _model(baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelResult:
+    """The candidate where `baseline` is None."""
+    asked, errors, truncated, declined, empty, read, written, spent, beyond = row
+    hosted = baseline.hosted if baseline is not None else None
+    ours = subject.subject_digest if baseline is None else subject.base_digest
+    return ModelResult(
+        name=CANDIDATE if baseline is None else baseline.name,
+        digest=ours if hosted is None else None,
+        model=_called(hosted.model, beyond) if hosted is not None else None,
+        n=asked,
+        errors=errors,
+        truncated=truncated,
+        declined=declined if hosted is not None else None,
+        empty=empty if hosted is not None else None,
+        input_tokens=read,
+        output_tokens=written,
+        cost=spent or None,
+        cost_per_query=_per_query(hosted, read, written, asked) if hosted is not None else None,
+    )
+
+
+def _called(asked: str, beyond: str) -> str:
+    """What a hosted model called itself: the name asked for, or the dated snapshot behind it."""
+    return asked.removesuffix("-latest") + beyond if beyond else asked
+
+
+def _per_query(hosted: Hosted, read: int, written: int, asked: int) -> str | None:
+    return amount(price_of(hosted.price, read, written) / asked) if hosted.price is not None and asked else None
+
+
+def _cost(data: EvaluateData) -> str | None:
+    """Spent on all models; None when none has a price."""
+    spent = [cost for *_, cost, _ in data.models if cost]
+    try:
+        return amount(sum(map(Decimal, spent), Decimal(0))) if spent else None
+    except InvalidOperation as error:
+        raise ValueError(f"the result speaks of costs that are no numbers: {spent}") from error
 
 
 def _results(spec: EvaluationSpec, names: Sequence[str], data: EvaluateData) -> list[MetricResult]:

@@ -34,6 +34,8 @@ RECORDED: Json = {
 }
 ABSOLUTE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}}
 SUPERIORITY = {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.20"}}
+PRICE = {"inputPerMillion": "1.25", "outputPerMillion": "10"}
+HOSTED: Json = {"name": "gpt", "hosted": {"openAI": {"model": "gpt-5"}}}
 REPORT = "pvc://models/intents-v1/evaluations/some-name"
 
 
@@ -74,7 +76,7 @@ def server(*, restarts: int, code: int = 1, message: str = "") -> Json:
 def told(**data: Any) -> str:
     """The termination message of an evaluator that came to an end, with `data` laid over what it found."""
     found: Json = {
-        "models": [(150, 1, 1), (150, 0, 0)],
+        "models": [(150, 1, 1, 0, 0, 9000, 900, "", ""), (150, 0, 0, 0, 0, 9000, 900, "", "")],
         "results": [(0, 0, 149, "0.97", "0.93", "0.99"), (0, 1, 150, "0.01", "0.00", "0.03")],
         "comparisons": [(0, 1, 149, "0.96", "0.92", "0.99", "0.0001", "0.05")],
         "gates": [("Passed", "0.97", "0.93", "0.99", None), ("Passed", "0.96", "0.92", "0.99", None)],
@@ -98,6 +100,7 @@ MISMATCH = "intents-v1 is not what was published: adapter_model.safetensors was 
 REFUSED = pod(
     "Failed", init=[terminated(42, failed("serve", "DigestMismatch", MISMATCH), name="layout")], memory="512Mi"
 )
+KEY_MISSING = failed("evaluate", "KeyMissing", "Secret 'openai' does not exist", retryable=True)
 LOAD_ERROR = failed("serve", "ModelLoadFailed", "Model base cannot be loaded: no such tensor")
 
 
@@ -158,6 +161,13 @@ CASES: dict[str, Case] = {
         "Pending",
         Reason.INVALID_SPEC,
         "spec.gates: List should have at least 1 item",
+        frozenset({"Stalled"}),
+    ),
+    "a budget without a price": Case(
+        at({}, spec={"baselines": [HOSTED], "gates": [ABSOLUTE], "budget": {"cost": "5"}}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "spec.budget needs the price of every hosted baseline",
         frozenset({"Stalled"}),
     ),
     # the candidate
@@ -285,6 +295,17 @@ CASES: dict[str, Case] = {
         makes=True,
         requeue_after=90.0,
     ),
+    "an API key is missing": Case(
+        running(
+            pod("Failed", name="work-a", age=200, init=[terminated(1, KEY_MISSING, name="keys")]), pod(name="work-b")
+        ),
+        "Pending",
+        Reason.RETRYING,
+        "The last try failed and the next one begins: Secret 'openai' does not exist",
+        READY,
+        makes=True,
+        requeue_after=90.0,
+    ),
     "the digest is not the published one": Case(
         running(REFUSED, job_status=ended("Failed", "PodFailurePolicy")), "Failed", "DigestMismatch", MISMATCH, FAILED
     ),
@@ -323,6 +344,13 @@ CASES: dict[str, Case] = {
         FAILED,
     ),
     # the result
+    "costs are no numbers": Case(
+        succeeded(told(models=[(150, 0, 0, 0, 0, 1, 1, "a lot", "")] * 2)),
+        "Failed",
+        Reason.RESULT_UNREADABLE,
+        "speaks of costs that are no numbers",
+        FAILED,
+    ),
     "all gates pass": Case(
         succeeded(told()),
         "Complete",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -120,6 +121,40 @@ def test_the_evaluator_is_told_what_to_ask_and_where_to_write() -> None:
     environment = {e["name"]: e["value"] for e in containers(job)["evaluate"]["env"]}
     assert environment["ANNEAL_RUN_FILE"] == "/etc/anneal/run.json"
     assert "/var/run/anneal" in [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"]]
+
+
+def hosted(name: str, **more: Any) -> Json:
+    return {"name": name, "hosted": {"openAI": {"model": "gpt-5"}, **more}}
+
+
+def test_a_hosted_baseline_is_not_served_and_its_key_is_the_evaluators_alone() -> None:
+    secret = {"secretRef": {"name": "openai", "key": "api-key"}}
+    baselines = [{"name": "base", "fromCandidate": {}}, hosted("gpt", **secret), hosted("local")]
+    config_map, job = made(baselines=baselines)
+    serve, run = parse_run(config_map["data"]["serve.json"]), parse_run(config_map["data"]["run.json"])
+    assert isinstance(serve, ServeRun)
+    assert [m.name for m in serve.models] == ["candidate", "base"]
+    assert isinstance(run, EvaluateRun)
+    assert run.models == ["candidate", "base", "gpt", "local"]
+    spec, parts = job["spec"]["template"]["spec"], containers(job)
+    assert parts["server"]["startupProbe"]["timeoutSeconds"] == 4 + 4 * 2
+    assert [v for v in spec["volumes"] if "secret" in v] == [
+        {
+            "name": "key-1",
+            "secret": {
+                "secretName": "openai",
+                "items": [{"key": "api-key", "path": "key"}],
+                "defaultMode": 0o440,
+                "optional": True,
+            },
+        }
+    ]
+    holders = {n for n, c in parts.items() if any(m["name"] == "key-1" for m in c["volumeMounts"])}
+    assert holders == {"keys", "evaluate"}
+    assert [c["name"] for c in spec["initContainers"]] == ["keys", "layout", "server"], "looked for before loading"
+    assert parts["keys"]["command"] == ["python", "-m", "anneal_evaluator", "keys"]
+    assert mounts(parts["keys"]) == {}
+    assert "openai" not in json.dumps(parts), "the Secret is named in the volume alone"
 
 
 def test_without_an_endpoint_nothing_is_reported() -> None:

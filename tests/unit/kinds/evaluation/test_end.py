@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 from tests.support.builders import as_stored, digest, evaluation
-from tests.unit.kinds.evaluation.cases import CASES, DONE, RECORDED, REPORT, at, running, succeeded, told
+from tests.unit.kinds.evaluation.cases import (
+    ABSOLUTE,
+    CASES,
+    DONE,
+    HOSTED,
+    PRICE,
+    RECORDED,
+    REPORT,
+    at,
+    running,
+    succeeded,
+    told,
+)
 from tests.unit.kinds.scenes import FACTS, NOW, ago, ended, live, pod
 
 from anneal.api.runs import ProgressReport
@@ -15,6 +27,8 @@ from anneal.kinds.evaluation import KIND_ROW
 from anneal.kinds.evaluation.plan import plan, references
 
 Json = dict[str, Any]
+
+FREE = {"openAI": {"baseUrl": "http://vllm:8000/v1", "model": "qwen"}}
 
 
 def finished(case: str, *children: Object, since: float = 0, generation: int = 1, **spec: Any) -> Seen:
@@ -35,9 +49,10 @@ def deleted(decided: Plan) -> list[tuple[str, str]]:
 def test_status_has_every_number_under_its_name() -> None:
     status = plan(CASES["all gates pass"].seen, NOW).status
     assert (status["verdict"], status["score"], status["percent"]) == ("Passed", "0.97", 100)
+    tokens = {"inputTokens": 9000, "outputTokens": 900}
     assert status["models"] == [
-        {"name": "candidate", "digest": digest("intents-v1"), "n": 150, "errors": 1, "truncated": 1},
-        {"name": "base", "digest": digest("base"), "n": 150, "errors": 0, "truncated": 0},
+        {"name": "candidate", "digest": digest("intents-v1"), "n": 150, "errors": 1, "truncated": 1, **tokens},
+        {"name": "base", "digest": digest("base"), "n": 150, "errors": 0, "truncated": 0, **tokens},
     ]
     assert [(r["metric"], r["model"], r["value"]) for r in status["results"]] == [
         ("accuracy", "candidate", "0.97"),
@@ -52,6 +67,35 @@ def test_status_has_every_number_under_its_name() -> None:
         "accuracy superiority over base passed: difference 0.96 (95% interval 0.92 to 0.99), demanded > 0.20."
     )
     assert (status["reportUri"], status["reportDigest"]) == (REPORT, digest("report"))
+
+
+def test_status_tells_what_hosted_models_cost_and_who_answered() -> None:
+    baselines = [{**HOSTED, "hosted": {**HOSTED["hosted"], "price": PRICE}}, {"name": "free", "hosted": FREE}]
+    rows = [
+        (150, 0, 0, 0, 0, 9000, 900, "", ""),
+        (150, 3, 1, 1, 1, 60_000, 15_000, "0.225000", "-2025-08-07"),
+        (150, 0, 0, 0, 0, 60_000, 900, "", ""),
+    ]
+    found = told(models=rows, comparisons=[], results=[], gates=[("Passed", "0.97", "0.93", "0.99")])
+    status = plan(succeeded(found, spec={"baselines": baselines, "gates": [ABSOLUTE]}), NOW).status
+    assert status["cost"] == "0.225000"
+    candidate, gpt, free = status["models"]
+    assert "cost" not in candidate
+    assert "declined" not in candidate
+    assert gpt == {
+        "name": "gpt",
+        "model": "gpt-5-2025-08-07",
+        "n": 150,
+        "errors": 3,
+        "truncated": 1,
+        "declined": 1,
+        "empty": 1,
+        "inputTokens": 60_000,
+        "outputTokens": 15_000,
+        "cost": "0.225000",
+        "costPerQuery": "0.001500",
+    }
+    assert (free["model"], "cost" in free, "costPerQuery" in free) == ("qwen", False, False)
 
 
 def test_a_score_that_was_not_told_is_not_made_up() -> None:

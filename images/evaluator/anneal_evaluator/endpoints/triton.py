@@ -1,4 +1,4 @@
-"""The server as the evaluator sees it: a question goes in, a reply or one of two kinds of trouble comes out.
+"""The Triton server beside the evaluator, which serves the candidate and the baselines that are models of ours.
 
 Triton answers HTTP 400 both to a question that the model refuses and to one whose model process has died, so refusals
 are told by how they begin.
@@ -6,57 +6,33 @@ are told by how they begin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 import numpy as np
 from tritonclient.http.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
+from anneal_evaluator.endpoints.endpoint import AwayError, RefusedError, Reply
+
 #: How the serving image begins a refusal (anneal_serving.questions).
 REFUSAL = "bad request: "
 
 
-class ServerAwayError(Exception):
-    """The server, not the model, failed; the message says how."""
-
-
-class RefusedError(Exception):
-    """The model refused the question; the message says why."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the server returned for one question."""
-
-    text: str
-    finish_reason: str
-    input_tokens: int
-    output_tokens: int
-
-
-class Server(Protocol):
-    """Who is asked. Raises RefusedError or ServerAwayError; waits as long as it takes."""
-
-    async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
-        """The reply to a chat, given as a JSON list of messages."""
-
-    async def version(self) -> str:
-        """Name and version of what answers."""
-
-
-class TritonServer:
+class TritonEndpoint:
     """A Triton server by its HTTP client."""
 
-    def __init__(self, client: InferenceServerClient) -> None:
+    advice = "See the serving container of the pod."
+
+    def __init__(self, client: InferenceServerClient, url: str) -> None:
         self._client = client
+        self.where = f"The server at {url}"
 
     async def version(self) -> str:
         try:
             described = await self._client.get_server_metadata()
         except (InferenceServerException, aiohttp.ClientError, ConnectionError) as error:
-            raise ServerAwayError(str(error)) from error
+            raise AwayError(str(error)) from error
         return f"{described['name']} {described['version']}"
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
@@ -69,16 +45,16 @@ class TritonServer:
             message = str(error.message())
             if REFUSAL in message:
                 raise RefusedError(message.partition(REFUSAL)[2]) from error
-            raise ServerAwayError(f"model {model}: {message}") from error
+            raise AwayError(f"model {model}: {message}") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise ServerAwayError(f"model {model}: {error!r}") from error
+            raise AwayError(f"model {model}: {error!r}") from error
         values: dict[str, Any] = {
             name: result.as_numpy(name).item()
             for name in ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
         }
         return Reply(
             text=values["text_output"].decode(errors="replace"),
-            finish_reason=values["finish_reason"].decode(),
+            outcome="answered" if values["finish_reason"] == b"stop" else "truncated",
             input_tokens=values["num_input_tokens"],
             output_tokens=values["num_output_tokens"],
         )

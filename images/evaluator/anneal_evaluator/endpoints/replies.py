@@ -1,0 +1,40 @@
+"""From what a wire protocol says of an answer to what the evaluator records: the same for all of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from anneal_evaluator.endpoints.endpoint import Reply
+from anneal_evaluator.endpoints.names import snapshot
+from anneal_evaluator.errors import MODEL_CHANGED, mistake
+
+Ending = Literal["done", "limit", "declined"]
+
+
+def reply(
+    where: str, asked: str, answered: str, text: str | None, ending: Ending, tokens: tuple[int | None, int | None]
+) -> Reply:
+    """The reply of a hosted model; `tokens` are those of question and answer.
+
+    Raises EvaluationError when another model answered than the one asked.
+    """
+    if snapshot(asked, answered) is None:
+        raise mistake(
+            MODEL_CHANGED,
+            f"{where} was asked for {asked!r}, but {answered[:100]!r} answered: a comparison with it would be one with"
+            " another model. Name the model that the endpoint has, or choose an endpoint that does not substitute.",
+        )
+    said = text or ""
+    if ending == "limit":
+        return Reply(said, "truncated", *tokens, model=answered)
+    if ending == "declined":
+        return Reply(said, "declined", *tokens, detail="the model or its provider declined to answer", model=answered)
+    if not said.strip():
+        return Reply("", "empty", *tokens, detail="the answer has no text", model=answered)
+    return Reply(said, "answered", *tokens, model=answered)
+
+
+def unreadable(content: bytes, problem: str) -> Reply:
+    """A reply that is not one of its protocol. It may have been paid for, so it is not asked for again."""
+    shown = content[:200].decode(errors="replace")
+    return Reply("", "unreadable", None, None, detail=f"HTTP 200 with no answer in it ({problem}): {shown}")

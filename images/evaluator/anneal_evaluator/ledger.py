@@ -1,0 +1,123 @@
+"""What hosted answers cost, on disk, so that no budget is exceeded even by a process that dies.
+
+A question is noted at the most that it can cost before it is sent, and at what it did cost after its answer is
+stored. What a killed process had under way may have been paid for, and nobody can know: it counts at its most. Lines
+are only ever appended; a line torn by a crash was noted for a question that was not sent yet, or is a true price whose
+answer is on disk (`settle_stored`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from anneal.api.costs import amount
+from anneal.api.model import ApiModel
+from anneal_evaluator.errors import BUDGET_EXCEEDED, mistake
+
+
+class Entry(ApiModel):
+    """One line of the ledger."""
+
+    model: str = Field(description="Who was asked.")
+    key: str = Field(description="Key of the question, as in the answer file.")
+    most: Decimal | None = Field(default=None, description="About to be asked; what that can cost at most.")
+    cost: Decimal | None = Field(default=None, description="Asked; what it cost.")
+
+
+class Ledger:
+    """What was spent, and what is under way. Entries are durable when a method returns."""
+
+    def __init__(self, path: Path, budget: Decimal | None) -> None:
+        self._path, self._budget = path, budget
+        self._spent: dict[str, Decimal] = defaultdict(Decimal)
+        self._open: dict[tuple[str, str], Decimal] = {}
+        self._changed = asyncio.Condition()
+        for entry in _entries(path):
+            self._count(entry)
+        #: Questions of a process that died, by (model, key): paid for or not, they count at their most.
+        self.lost = dict(self._open)
+        self._open.clear()
+
+    def spent(self, model: str | None = None) -> Decimal:
+        """Spent on `model`, or on all of them, lost questions among it."""
+        lost = (cost for (name, _), cost in self.lost.items() if model in (None, name))
+        return sum(lost, Decimal(0)) + sum(
+            (cost for name, cost in self._spent.items() if model in (None, name)), Decimal(0)
+        )
+
+    def settle_stored(self, costs: Mapping[tuple[str, str], Decimal]) -> None:
+        """Settles what a dead process had stored the answer of, but not its price."""
+        for question in self.lost.keys() & costs.keys():
+            del self.lost[question]
+            self._write(Entry(model=question[0], key=question[1], cost=costs[question]))
+
+    async def reserve(self, model: str, key: str, most: Decimal) -> None:
+        """Notes a request before it is sent; waits for others to be settled where the budget needs it.
+
+        Raises EvaluationError when nothing is under way and the budget does not cover `most`.
+        """
+        async with self._changed:
+            while self._budget is not None and self._total() + most > self._budget:
+                if not self._open:
+                    raise self._exceeded(model, most)
+                await self._changed.wait()
+            self._write(Entry(model=model, key=key, most=most))
+
+    async def settle(self, model: str, key: str, cost: Decimal) -> None:
+        """Notes what a reserved question did cost."""
+        async with self._changed:
+            self._write(Entry(model=model, key=key, cost=cost))
+            self._changed.notify_all()
+
+    def _total(self) -> Decimal:
+        return self.spent() + sum(self._open.values(), Decimal(0))
+
+    def _exceeded(self, model: str, most: Decimal) -> Exception:
+        return mistake(
+            BUDGET_EXCEEDED,
+            f"{amount(self.spent())} of spec.budget.cost ({self._budget}) are spent, and the next question to {model}"
+            f" may cost {amount(most)}, so it is not asked and nothing is judged. Answers are kept: a new Evaluation of"
+            " the same FineTuneJob with a larger budget pays only for what is missing.",
+        )
+
+    def _write(self, entry: Entry) -> None:
+        line = entry.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+        with self._path.open("ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        question = (entry.model, entry.key)
+        before = self._open.pop(question, Decimal(0))
+        if entry.most is not None:
+            # Asked again while the first attempt is open: that one was lost.
+            self._spent[entry.model] += before
+            self._open[question] = entry.most
+        elif entry.cost is not None:
+            self._spent[entry.model] += entry.cost
+
+
+def _entries(path: Path) -> list[Entry]:
+    """The whole lines. A last line without an end gets one, torn or not, so that the next one is whole."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with path.open("ab") as stream:
+            stream.write(b"\n")
+    found = []
+    for line in content.split(b"\n"):
+        try:
+            found.append(Entry.model_validate_json(line))
+        except ValidationError:
+            continue
+    return found

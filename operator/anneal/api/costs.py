@@ -1,0 +1,21 @@
+"""What tokens cost: shared by the evaluator, which keeps a budget, and the operator, which tells the price."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from anneal.api.subjects import Price
+
+_MILLION = Decimal(1_000_000)
+_SMALLEST = Decimal("0.000001")
+
+
+def price_of(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
+    """Price of so many tokens, in the currency of `price`."""
+    per_input, per_output = Decimal(price.input_per_million), Decimal(price.output_per_million)
+    return (per_input * input_tokens + per_output * output_tokens) / _MILLION
+
+
+def amount(value: Decimal) -> str:
+    """Money in results: six decimals, since one answer may cost less than a thousandth."""
+    return f"{value.quantize(_SMALLEST):f}"

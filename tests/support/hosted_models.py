@@ -1,0 +1,184 @@
+"""A local server that speaks the wire formats of OpenAI's chat completions and Anthropic's Messages.
+
+A fake, since the real ones cost money and need the internet: formats, status codes and headers are theirs, answers are
+what a script says. It counts every request that a provider would bill. `python hosted_models.py PORT` serves the
+default script, for use in a cluster; it needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: Json
+    attempt: int
+    """How often this question was asked before."""
+
+    @property
+    def text(self) -> str:
+        """The last message."""
+        return str(self.body["messages"][-1]["content"])
+
+
+@dataclass(frozen=True)
+class Said:
+    """One response. `content` None is null content; `raw` replaces the whole body."""
+
+    content: str | None = "yes"
+    finish: str = "stop"
+    model: str = ""
+    usage: tuple[int, int] | None = (10, 2)
+    status: int = 200
+    error: Json | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    seconds: float = 0.0
+
+
+Script = Callable[[Asked], Said]
+
+
+def always_yes(asked: Asked) -> Said:
+    return Said()
+
+
+def too_many_requests(retry_after: str = "0") -> Said:
+    error = {"message": "Rate limit reached for requests", "type": "requests", "code": "rate_limit_exceeded"}
+    return Said(status=429, error=error, headers={"Retry-After": retry_after})
+
+
+@dataclass
+class HostedModels:
+    """Where it listens, what it does and what it was asked."""
+
+    url: str
+    script: Script
+    asked: list[Asked] = field(default_factory=list)
+    billed: Counter[str] = field(default_factory=Counter)
+    """Answers that a provider would bill, by question."""
+    busy: int = 0
+    busiest: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, path: str, headers: Mapping[str, str], body: Json) -> Asked:
+        with self.lock:
+            question = str(body["messages"][-1]["content"])
+            attempt = sum(1 for before in self.asked if before.text == question)
+            asked = Asked(path, headers, body, attempt)
+            self.asked.append(asked)
+            self.busy += 1
+            self.busiest = max(self.busiest, self.busy)
+            return asked
+
+    def done(self, asked: Asked, said: Said) -> None:
+        with self.lock:
+            self.busy -= 1
+            if said.status == 200:
+                self.billed[asked.text] += 1
+
+
+def openai_body(asked: Asked, said: Said) -> Json:
+    if said.error is not None:
+        return {"error": said.error}
+    usage = said.usage and {
+        "prompt_tokens": said.usage[0],
+        "completion_tokens": said.usage[1],
+        "total_tokens": sum(said.usage),
+    }
+    message = {"role": "assistant", "content": said.content, "refusal": None}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_750_000_000,
+        "model": said.model or asked.body["model"],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": said.finish}],
+        **({"usage": usage} if usage else {}),
+    }
+
+
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+
+
+def anthropic_body(asked: Asked, said: Said) -> Json:
+    if said.error is not None:
+        return {"type": "error", "error": said.error}
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": said.model or asked.body["model"],
+        "content": [] if said.content is None else [{"type": "text", "text": said.content}],
+        "stop_reason": _STOP_REASONS.get(said.finish, said.finish),
+        "stop_sequence": None,
+        **({"usage": {"input_tokens": said.usage[0], "output_tokens": said.usage[1]}} if said.usage else {}),
+    }
+
+
+_BODIES = {"/v1/chat/completions": openai_body, "/v1/messages": anthropic_body}
+
+
+def handler(models: HostedModels) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path not in _BODIES:
+                return self._send(404, b'{"error": {"message": "Invalid URL", "type": "invalid_request_error"}}', {})
+            asked = models.take(self.path, dict(self.headers.items()), body)
+            said = models.script(asked)
+            time.sleep(said.seconds)
+            models.done(asked, said)
+            content = said.raw if said.raw is not None else json.dumps(_BODIES[self.path](asked, said)).encode()
+            return self._send(said.status, content, said.headers)
+
+        def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    return Handler
+
+
+@contextmanager
+def hosted_models(script: Script = always_yes) -> Iterator[HostedModels]:
+    """The server, for as long as the block lasts."""
+    models = HostedModels("", script)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(models))
+    server.daemon_threads = True
+    models.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield models
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("", int(sys.argv[1])), handler(HostedModels("", always_yes))).serve_forever()

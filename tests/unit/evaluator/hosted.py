@@ -1,0 +1,69 @@
+"""Asking hosted models over real HTTP, without a server of ours beside: all contestants are hosted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.unit.evaluator.builders import evaluate_run
+
+from anneal.api.runs import EvaluateRun
+from anneal_evaluator.answers import AnswerFile, StoredAnswer
+from anneal_evaluator.endpoints import hosted_endpoint
+from anneal_evaluator.held_out import HeldOutRow
+from anneal_evaluator.ledger import Ledger
+from anneal_evaluator.progress import Progress
+from anneal_evaluator.respond import Interview, ask_all, check_snapshots, questions
+from anneal_evaluator.reuse import reuse_answers
+
+PRICE = {"inputPerMillion": "1000", "outputPerMillion": "10000"}
+KEY = "vncy_secret"
+
+
+def rows(*texts: str) -> list[HeldOutRow]:
+    system = {"role": "system", "content": "Be brief."}
+    return [
+        HeldOutRow.model_validate(
+            {"id": text, "messages": [system, {"role": "user", "content": text}], "reference": "yes"}
+        )
+        for text in texts
+    ]
+
+
+def hosted_run(url: str, protocol: str = "openAI", **hosted: Any) -> EvaluateRun:
+    """A run whose only baseline is hosted at `url`; `hosted` is laid over it."""
+    base = url + "/v1" if protocol == "openAI" else url
+    option = {"baseUrl": base, "model": "gpt-5", **hosted.pop("option", {})}
+    baseline = {"name": "gpt", "hosted": {protocol: option, "price": PRICE, **hosted}}
+    return evaluate_run(models=["candidate", "gpt"], baselines=[baseline])
+
+
+async def ask(
+    run: EvaluateRun,
+    directory: Path,
+    asked: list[HeldOutRow],
+    *,
+    budget: str | None = None,
+    patience: float = 5.0,
+) -> tuple[Mapping[str, StoredAnswer], Ledger]:
+    """Asks the hosted model alone, as the program does; answers by the question's text."""
+    directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
+    baseline = run.baselines[0]
+    assert baseline.hosted is not None
+    files = {"gpt": AnswerFile(directory / "responses-gpt.jsonl")}
+    ledger = Ledger(directory / "spending.jsonl", Decimal(budget) if budget else None)
+    async with aiohttp.ClientSession() as session:
+        endpoint = hosted_endpoint("gpt", baseline.hosted, KEY, session)
+        versions = {"candidate": "", "gpt": await endpoint.version()}
+        todo = [q for q in questions(run, asked, versions) if q.model == "gpt"]
+        reuse_answers(directory, todo, files)
+        stored = {(q.model, q.key): q.cost(answer) for q in todo if (answer := files["gpt"].get(q.key))}
+        ledger.settle_stored(stored)
+        progress = Progress(None, 0, len(todo))
+        await ask_all(Interview(run, {"gpt": endpoint}, files, ledger, progress, patience, asyncio.Event()), todo)
+    check_snapshots(todo, files)
+    return {q.row.id: files["gpt"][q.key] for q in todo}, ledger
