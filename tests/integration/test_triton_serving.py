@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.hosted_models import Said, hosted_models
 from tests.support.tiny_model import TEMPLATE, write_artifact, write_base
 from tests.support.triton_host import REPOSITORY, Server, TritonHost, prepare, started
 
@@ -358,6 +359,39 @@ class TestEvaluation:
         assert result.evaluate.results[1][2:4] == (ROWS, "0.0000")
         assert [gate[0] for gate in result.evaluate.gates] == ["Passed", "Passed"]
         assert result.evaluate.report_digest == digest_of_file(tmp_path / "report/report.json")
+
+    def test_a_hosted_model_is_asked_beside_the_server_and_its_key_is_in_no_file(
+        self, serving: tuple[Pod, Server], models: Models, tmp_path: Path
+    ) -> None:
+        key = tmp_path / "keys/gpt/key"
+        key.parent.mkdir(parents=True)
+        key.write_text("vncy_secret\n")
+        with hosted_models(lambda _: Said("no", model="gpt-5-2025-08-07", usage=(100, 20))) as provider:
+            hosted = {
+                "openAI": {"baseUrl": provider.url + "/v1", "model": "gpt-5"},
+                "secretRef": {"name": "openai", "key": "api-key"},
+                "price": {"inputPerMillion": "1.25", "outputPerMillion": "10"},
+            }
+            run = evaluation(
+                models,
+                tmp_path / "report",
+                serving[1],
+                models.ended[:ROWS],
+                baselines=[{"name": "gpt", "hosted": hosted}],
+                gates=[{"metric": "accuracy", "superiority": {"over": "gpt"}}],
+                budget={"cost": "0.05"},
+                keys=str(tmp_path / "keys"),
+            )
+            run = run.model_copy(update={"models": ["candidate", "gpt"]})
+            code, result = Evaluator(run, tmp_path).ended()
+        assert (code, result.outcome) == (0, "Succeeded"), result.message
+        assert result.evaluate is not None
+        assert result.evaluate.models[1] == (ROWS, 0, 0, 0, 0, 100 * ROWS, 20 * ROWS, "0.013000", "-2025-08-07")
+        assert [gate[0] for gate in result.evaluate.gates] == ["Passed"]
+        assert {asked.headers["Authorization"] for asked in provider.asked} == {"Bearer vncy_secret"}
+        written = [tmp_path / "termination", *(p for p in (tmp_path / "report").rglob("*") if p.is_file())]
+        assert len(written) >= 6
+        assert not any(b"vncy_secret" in path.read_bytes() for path in written)
 
     def test_a_question_too_large_for_the_server_is_an_error_of_its_row(
         self, serving: tuple[Pod, Server], models: Models, tmp_path: Path
