@@ -76,7 +76,7 @@ def test_status_tells_what_hosted_models_cost_and_who_answered() -> None:
         (150, 3, 1, 1, 1, 60_000, 15_000, "0.225000", "-2025-08-07"),
         (150, 0, 0, 0, 0, 60_000, 900, "", ""),
     ]
-    found = told(models=rows, comparisons=[], results=[], gates=[("Passed", "0.97", "0.93", "0.99")])
+    found = told(models=rows, comparisons=[], results=[], gates=[("Passed", "0.97", "0.93", "0.99", None)])
     status = plan(succeeded(found, spec={"baselines": baselines, "gates": [ABSOLUTE]}), NOW).status
     assert status["cost"] == "0.225000"
     candidate, gpt, free = status["models"]
