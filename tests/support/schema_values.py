@@ -87,4 +87,5 @@ def _cel_pattern(schema: Schema) -> str | None:
 
 
 def _mostly(good: st.SearchStrategy[Any], bad: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.integers(0, 49).flatmap(lambda roll: bad if roll == 0 else good)
+    # Not 0 and not 49: Hypothesis draws the ends of a range far more often than once in fifty.
+    return st.integers(0, 49).flatmap(lambda roll: bad if roll == 23 else good)

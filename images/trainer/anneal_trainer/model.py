@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from anneal.api.artifacts import base_model_digest
 from anneal.api.estimate import ModelShape
+from anneal.api.references import HubModel, parse
 from anneal.api.runs import MountedPath
 from anneal.estimate.families import is_known
 from anneal.estimate.shape import shape_of
@@ -158,6 +159,12 @@ def _texts(value: Any) -> list[str]:
     """All strings below a JSON value."""
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [value] if isinstance(value, str) else [text for entry in below for text in _texts(entry)]
+
+
+def published_name(uri: str) -> tuple[str, str | None]:
+    """(name, revision) under which loaders and hubs know a base model: of hf://owner/name:commit, its parts."""
+    where = parse(uri)
+    return (where.repository, where.revision) if isinstance(where, HubModel) else (uri, None)
 
 
 def stop_tokens(directory: Path) -> list[int]:

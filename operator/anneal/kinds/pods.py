@@ -121,9 +121,16 @@ def waiting(pod: Object, now: datetime) -> Waiting | None:
         return Waiting(
             PodReason.SLOW_START,
             f"pod {name_of(pod)} has a node, but its volumes, network or images are not ready after"
-            f" {SLOW_START_SECONDS:.0f} s; `kubectl describe pod {name_of(pod)}` shows what the kubelet is waiting for",
+            f" {SLOW_START_SECONDS:.0f} s{_secrets_needed(pod)}; `kubectl describe pod {name_of(pod)}` shows what the"
+            " kubelet is waiting for",
         )
     return None
+
+
+def _secrets_needed(pod: Object) -> str:
+    """The usual cause, by name: nobody but the kubelet may look whether a Secret exists."""
+    named = [f"Secret '{v['secret']['secretName']}'" for v in pod["spec"].get("volumes", ()) if "secret" in v]
+    return f" (it needs {', '.join(named)})" if named else ""
 
 
 def failure(pod: Object, memory_advice: str) -> Failure:

@@ -79,6 +79,17 @@ WAITING = {
             " work-x` shows what the kubelet is waiting for"
         ),
     ),
+    "a Secret that may not be there": (
+        {
+            **(late := pod(conditions=[condition("PodScheduled", "True", since=200)])),
+            "spec": {**late["spec"], "volumes": [{"name": "secret-0", "secret": {"secretName": "hub"}}]},
+        },
+        PodReason.SLOW_START,
+        (
+            "pod work-x has a node, but its volumes, network or images are not ready after 90 s (it needs Secret 'hub'"
+            "); `kubectl describe pod work-x` shows what the kubelet is waiting for"
+        ),
+    ),
 }
 
 

@@ -59,6 +59,7 @@ class Job:
     split: DatasetSplit = field(default_factory=lambda: DatasetSplit(held_out=6))
     expect: DatasetExpectations = field(default_factory=DatasetExpectations)
     system_prompt: str | None = None
+    base_uri: str = "pvc://hub/tiny"
 
     @property
     def workspace(self) -> Path:
@@ -70,7 +71,7 @@ class Job:
 
     @property
     def model(self) -> MountedPath:
-        return MountedPath(uri="pvc://hub/tiny", path=str(self.base))
+        return MountedPath(uri=self.base_uri, path=str(self.base))
 
     @property
     def source(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from tests.unit.trainer.hub_server import Hub, hub_server
 from tests.unit.trainer.job import Job
 
-from anneal.api.artifacts import base_model_digest
+from anneal.api.artifacts import base_model_digest, verify_base_model
 from anneal.api.runs import Access, ModelInput, MountedPath, PrepareRun, RunResult, SourceInput
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.sources import Leash, data, models
@@ -56,9 +58,12 @@ def fetching(job: Job, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # The Hub of these tests is on this machine, which is out of reach otherwise.
     monkeypatch.setattr(models, "Leash", lambda: LOOSE)
     monkeypatch.setattr(data, "Leash", lambda: LOOSE)
+    # As in the image, where nothing but a fetch goes online.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with hub_server(tmp_path) as hub:
         hub.put(TINY, {p.name: p.read_bytes() for p in base.iterdir()})
         yield Fetching(job, hub, tmp_path)
+    assert constants.HF_HUB_OFFLINE is True
 
 
 def test_a_model_and_its_data_come_from_one_commit_each(fetching: Fetching, base: Path) -> None:
@@ -297,10 +302,15 @@ def test_the_whole_job_runs_on_a_fetched_model(fetching: Fetching) -> None:
     result = fetching.prepared()
     assert result.prepare is not None
     (folder,) = fetching.cache.iterdir()
-    fetching.job.base = folder
+    fetching.job.base, fetching.job.base_uri = folder, f"hf://{TINY}:{result.prepare.resolved.model}"
     fetching.hub.repositories.clear()
     asked = len(fetching.hub.asked)
     fitted = fetching.job.do(fetching.job.fit_run(result.prepare))
     published = fetching.job.do(fetching.job.publish_run(result.prepare, fitted))
-    assert published.outcome == "Succeeded", published.message
+    assert published.publish is not None, published.message
     assert len(fetching.hub.asked) == asked
+    verify_base_model(folder, result.prepare.model.digest)  # as a server does
+    artifact = fetching.job.output / published.publish.uri.rpartition("/")[2]
+    adapter = json.loads((artifact / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == (TINY, result.prepare.resolved.model)
+    assert f'base_model: "{TINY}"' in (artifact / "README.md").read_text()

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OPTIMIZER, Checkpoint
+from anneal_trainer.model import published_name
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -47,7 +48,8 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: torch.optim.Optimizer
 def _adapter_config(model: Any, base_uri: str) -> bytes:
     """The configuration with the base as the user named it, and sets as sorted lists: equal runs, equal bytes."""
     config = json.loads(json.dumps(model.peft_config["default"].to_dict(), default=sorted))
-    config |= {"base_model_name_or_path": base_uri, "inference_mode": True}
+    name, revision = published_name(base_uri)
+    config |= {"base_model_name_or_path": name, "revision": revision, "inference_mode": True}
     return json.dumps(config, sort_keys=True, indent=2).encode() + b"\n"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from anneal.api.artifacts import Manifest
 from anneal.api.runs import PublishRun
 from anneal_trainer.fit.state import LossPoint, TrainingState
+from anneal_trainer.model import published_name
 from anneal_trainer.workspace import Workspace
 
 _CURVE_ROWS = 10
@@ -45,7 +46,7 @@ def text(run: PublishRun, manifest: Manifest, state: TrainingState) -> str:
     """The model card: Markdown with the metadata block that model hubs read."""
     trained, counts = run.trained, run.counts
     return f"""---
-base_model: {json.dumps(run.model.uri)}
+base_model: {json.dumps(published_name(run.model.uri)[0])}
 library_name: peft
 pipeline_tag: text-generation
 tags: [lora, anneal]
