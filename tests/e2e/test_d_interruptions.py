@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, helper_job
 from tests.e2e.samples import job
 
 from anneal.api.conditions import is_true
@@ -20,6 +20,7 @@ LONG = {
     "checkpoint": {"everySteps": 10, "keep": 2},
 }
 SOURCE = "pvc://hub/intents.jsonl"
+PRIORITIES = {"anneal-e2e-low": -10, "anneal-e2e-high": 1000}
 
 
 def step_of(obj: Object) -> int:
@@ -40,8 +41,14 @@ def leader(anneal: Anneal) -> str:
 
 def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal) -> None:
     """Two pods of two processes each: all of them leave after the same step, and come back."""
-    spread = {"nodes": 2, "processesPerNode": 2, "cpu": "100m", "memory": "5Gi"}
-    anneal.apply(job("pausing", SOURCE, training=LONG, resources=spread, workspace={"accessMode": "ReadWriteMany"}))
+    spread = {"nodes": 2, "processesPerNode": 2, "cpu": "200m", "memory": "5Gi"}
+    anneal.apply(
+        *(priority_class(name, value) for name, value in PRIORITIES.items()),
+        job(
+            "pausing", SOURCE, training=LONG, resources=spread, workspace={"accessMode": "ReadWriteMany"},
+            scheduling={"priorityClassName": "anneal-e2e-low"},
+        ),
+    )  # fmt: skip
     anneal.wait("FineTuneJob", "pausing", lambda o: step_of(o) >= 3 or is_true(o, "Failed"), 300)
     anneal.kubectl("patch", "ftj", "pausing", "--type=merge", "-p", '{"spec":{"suspend":true}}')
     paused = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Suspended"), 120)
@@ -54,11 +61,57 @@ def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal
     anneal.kubectl("patch", "ftj", "pausing", "--type=merge", "-p", '{"spec":{"suspend":false}}')
     going = anneal.wait("FineTuneJob", "pausing", lambda o: step_of(o) > saved, 180)
     assert step_of(going) > saved
+    preempted = preempt(anneal, going)
+    assert preempted["status"]["checkpoint"]["step"] > saved
     kill_the_leader(anneal)
     done = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 400)
     assert is_true(done, "Complete")
     assert done["status"]["training"]["steps"] == LONG["maxSteps"]
-    assert done["status"]["usage"]["preemptions"] == 1
+    assert done["status"]["usage"]["preemptions"] == 2
+
+
+def preempt(anneal: Anneal, obj: Object) -> Object:
+    """A pod of higher priority takes the room of one training pod for a while. Returns the object in that time."""
+    greedy = helper_job("greedy", anneal.target.images["evaluator"], "hub", ["sleep", "600"], None)
+    greedy["spec"]["template"]["spec"]["priorityClassName"] = "anneal-e2e-high"
+    (container,) = greedy["spec"]["template"]["spec"]["containers"]
+    container["resources"]["requests"]["cpu"] = f"{free_millicores(anneal) + 100}m"
+    anneal.apply(greedy)
+    anneal.kubectl("wait", "--for=jsonpath={.status.ready}=1", "job/greedy", "--timeout=180s")
+    waiting = anneal.wait(
+        "FineTuneJob",
+        obj["metadata"]["name"],
+        lambda o: o["status"]["reason"] == "Unschedulable" and "checkpoint" in o["status"],
+        120,
+    )
+    anneal.kubectl("delete", "job", "greedy", "--wait=true")
+    return waiting
+
+
+def free_millicores(anneal: Anneal) -> int:
+    """What the node has and no pod has asked for."""
+    (node,) = json.loads(anneal.kubernetes.kubectl("get", "nodes", "-o", "json"))["items"]
+    everyone = json.loads(anneal.kubernetes.kubectl("get", "pods", "-A", "-o", "json"))["items"]
+    asked = [
+        container.get("resources", {}).get("requests", {}).get("cpu", "0")
+        for pod in everyone
+        if pod["status"]["phase"] in ("Pending", "Running")
+        for container in pod["spec"]["containers"]
+    ]
+    return millicores(node["status"]["allocatable"]["cpu"]) - sum(map(millicores, asked))
+
+
+def millicores(quantity: str) -> int:
+    return int(quantity[:-1]) if quantity.endswith("m") else 1000 * int(quantity)
+
+
+def priority_class(name: str, value: int) -> Object:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+    }
 
 
 def kill_the_leader(anneal: Anneal) -> None:
