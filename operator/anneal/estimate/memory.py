@@ -8,6 +8,7 @@ keys, values and output of attention, and three inner values of a gated feed-for
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,30 +117,44 @@ def trainable_parameters(shape: ModelShape, adapter: Adapter) -> int:
     return sum(adapter.rank * (i + o) * copies for _, i, o, copies in adapted(shape, adapter))
 
 
-def activation_bytes(work: Work, plan: PassPlan) -> int:
-    """What the forward pass of one pass keeps, and what one layer that is recomputed needs in backward."""
-    shape = work.shape
-    layers = {layer: _layer_bytes(work, layer) for layer, number in _layers(shape) if number}
-    whole = sum(layers[layer] * number for layer, number in _layers(shape) if number)
+def kept_bytes(work: Work, plan: PassPlan) -> int:
+    """What the forward pass keeps for the backward pass, the loss left out."""
+    shape, layers = work.shape, _layers(work)
+    whole = sum(size * number for size, number in layers)
+    share = recomputed_share(shape, plan)
+    # Of a recomputed layer its input is kept, and with the last layer the input of the final norm.
+    inputs = share * shape.layers * shape.hidden * work.value_bytes + 4 * shape.hidden * (share > 0)
     # Autocast keeps a copy of the adapters in its own precision.
     cast = 2 * trainable_parameters(shape, work.adapter) if work.value_bytes == 2 else 0
-    if not plan.recompute_every:
-        return round(whole * plan.tokens + cast)
-    share = recomputed_share(shape, plan)
-    inputs = share * shape.layers * shape.hidden * work.value_bytes + 4 * shape.hidden
-    kept = whole * (1 - share) + inputs + max(layers.values())
-    return round(kept * plan.tokens + cast)
+    return round((whole * (1 - share) + inputs) * plan.tokens + cast)
+
+
+def loss_bytes(work: Work, plan: PassPlan) -> int:
+    """Logits and their gradient at the largest moment of the loss, when everything that is kept is there too."""
+    return round(plan.tokens * work.labelled * work.shape.vocabulary * LOSS_BYTES)
+
+
+def working_bytes(work: Work, plan: PassPlan) -> int:
+    """What the backward pass of the last layer needs on top of what is kept, when the loss is done with."""
+    shape = work.shape
+    inner = shape.intermediate if shape.layers > shape.moe_layers else shape.shared_intermediate
+    gradients = (inner + 2 * shape.hidden) * work.value_bytes
+    again = bool(plan.recompute_every) and (shape.layers - 1) % plan.recompute_every == 0
+    largest = max(size for size, number in _layers(work) if number)
+    return round((gradients + largest * again) * plan.tokens)
 
 
 def memory(work: Work, plan: PassPlan) -> Memory:
     """Memory of one accelerator, or of the pod on CPU, for steps that are run so."""
     trained = trainable_parameters(work.shape, work.adapter)
     staged = STAGED_BYTES if work.device == "CPU" else 0
+    loss = loss_bytes(work, plan)
     parts = (
         round(work.shape.parameters * work.weight_bytes),
         trained * (TRAINED_BYTES + staged),
-        activation_bytes(work, plan),
-        round(plan.tokens * work.labelled * work.shape.vocabulary * LOSS_BYTES),
+        # The loss and the last layer's backward pass are two moments; only the larger needs room.
+        kept_bytes(work, plan) + max(0, working_bytes(work, plan) - loss),
+        loss,
     )
     program = ACCELERATOR_PROGRAM if work.device == "Accelerator" else CPU_PROGRAM
     return Memory(*parts, overhead=program + round(sum(parts) * FRAGMENTATION))
@@ -157,9 +172,9 @@ def choose(work: Work, available: int, longest: int, tokens_per_step: int) -> Pa
     """
     most = max(longest, min(MOST_PASS_TOKENS, tokens_per_step))
     for every in RECOMPUTE_EVERY:
-        tokens = _most_tokens(work, available, every)
+        tokens = _most_tokens(work, available, every, most)
         if tokens >= longest:
-            return PassPlan(min(tokens, most), every)
+            return PassPlan(tokens, every)
     return None
 
 
@@ -168,15 +183,17 @@ def smallest(longest: int) -> PassPlan:
     return PassPlan(longest, 1)
 
 
-def _most_tokens(work: Work, available: int, every: int) -> int:
-    """Tokens of a pass that fill what is usable; memory is a line in them, so two points give it."""
-    none, many = (memory(work, PassPlan(tokens, every)).total for tokens in (0, 1024))
-    return int((available * USABLE - none) * 1024 / (many - none))
+def _most_tokens(work: Work, available: int, every: int, most: int) -> int:
+    """Tokens of the largest pass, up to `most`, that is within what is usable; 0 when none is."""
+    return bisect_right(
+        range(1, most + 1), available * USABLE, key=lambda tokens: memory(work, PassPlan(tokens, every)).total
+    )
 
 
-def _layers(shape: ModelShape) -> tuple[tuple[Layer, int], tuple[Layer, int]]:
-    """Both sorts of layers, and how many there are."""
-    return ("Dense", shape.layers - shape.moe_layers), ("Experts", shape.moe_layers)
+def _layers(work: Work) -> tuple[tuple[float, int], tuple[float, int]]:
+    """(bytes that autograd keeps for one token, number) of layers without and with experts."""
+    dense = work.shape.layers - work.shape.moe_layers
+    return (_layer_bytes(work, "Dense"), dense), (_layer_bytes(work, "Experts"), work.shape.moe_layers)
 
 
 def _layer_bytes(work: Work, layer: Layer) -> float:

@@ -1,0 +1,155 @@
+"""How much memory a pass through a tiny model is said to need, and how much it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tests.support.live_tensors import LiveTensors, SavedTensors
+from transformers import (
+    AutoModelForCausalLM,
+    Llama4TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from anneal.api.methods import Lora
+from anneal.estimate.memory import Adapter, PassPlan, Work, kept_bytes, loss_bytes, working_bytes
+from anneal.estimate.shape import shape_of
+from anneal_trainer.fit import memory
+from anneal_trainer.fit.batches import Batch
+from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.loss import AnswerLoss
+
+SHAPE: dict[str, Any] = {"vocab_size": 512, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+#: Log-probabilities of a labelled position, which autograd keeps after the loss.
+_KEPT_BY_LOSS = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pass of `rows` rows of `length` tokens, of which every fourth is learned."""
+
+    config: PretrainedConfig
+    lora: Lora = field(default_factory=Lora)
+    dtype: torch.dtype = torch.float32
+    rows: int = 2
+    length: int = 96
+    recompute_every: int = 0
+
+    @property
+    def plan(self) -> PassPlan:
+        return PassPlan(self.rows * self.length, self.recompute_every)
+
+    @property
+    def work(self) -> Work:
+        return Work(
+            shape=shape_of(self.config.to_dict()),
+            adapter=Adapter(self.lora.rank, tuple(self.lora.target_modules), drops=float(self.lora.dropout) > 0),
+            weight_bytes=self.dtype.itemsize,
+            value_bytes=self.dtype.itemsize,
+            labelled=0.25,
+            device="CPU",
+        )
+
+
+def _llama(layers: int = 4, **more: Any) -> LlamaConfig:
+    return LlamaConfig(**SHAPE, num_hidden_layers=layers, intermediate_size=176, **more)
+
+
+CASES: dict[str, Case] = {
+    "llama": Case(_llama()),
+    "llama in bfloat16": Case(_llama(), dtype=torch.bfloat16),
+    "llama, deep": Case(_llama(16), length=64),
+    "llama, one long row": Case(_llama(), rows=1, length=384),
+    "llama, queries and values": Case(_llama(), Lora(rank=8, target_modules=["q_proj", "v_proj"])),
+    "llama with dropout": Case(_llama(), Lora(rank=8, dropout="0.1")),
+    "llama, tied, of high rank": Case(_llama(tie_word_embeddings=True), Lora(rank=32)),
+    "mistral": Case(MistralConfig(**SHAPE, num_hidden_layers=4, intermediate_size=256, head_dim=24)),
+    "qwen2": Case(Qwen2Config(**SHAPE, num_hidden_layers=4, intermediate_size=144)),
+    "qwen3": Case(Qwen3Config(**SHAPE, num_hidden_layers=4, intermediate_size=176, head_dim=24)),
+    "qwen3 in bfloat16": Case(
+        Qwen3Config(**SHAPE, num_hidden_layers=4, intermediate_size=176, head_dim=24), dtype=torch.bfloat16
+    ),
+    "llama4": Case(
+        Llama4TextConfig(
+            **SHAPE,
+            num_hidden_layers=4,
+            intermediate_size=112,
+            intermediate_size_mlp=208,
+            head_dim=24,
+            num_local_experts=4,
+            interleave_moe_layer_step=2,
+        )
+    ),
+    "llama, all recomputed": Case(_llama(), recompute_every=1),
+    "llama, deep, all recomputed": Case(_llama(16), length=64, recompute_every=1),
+    "llama, deep, all recomputed in bfloat16": Case(_llama(16), Lora(rank=2), torch.bfloat16, recompute_every=1),
+    "llama, every second layer recomputed": Case(_llama(), recompute_every=2),
+    "llama, every fourth layer recomputed": Case(_llama(9), recompute_every=4),
+    "qwen3, all recomputed": Case(
+        Qwen3Config(**SHAPE, num_hidden_layers=4, intermediate_size=176, head_dim=24), recompute_every=1
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bytes as estimated and as counted: kept after the forward pass (None with recomputing), and at most."""
+
+    kept: tuple[int, int] | None
+    peak: tuple[int, int]
+
+    @property
+    def error(self) -> float:
+        """The largest relative error."""
+        pairs = [self.peak, *([self.kept] if self.kept else [])]
+        return max(abs(said / found - 1) for said, found in pairs)
+
+
+def measure(case: Case) -> Measured:
+    """Runs a pass forward and backward, twice: once to count what is kept, once to count what is alive."""
+    loss, plan, work = loss_bytes(case.work, case.plan), case.plan, case.work
+    kept = kept_bytes(work, plan)
+    model, batch = _model(case), _batch(case)
+    if not plan.recompute_every:
+        saved = SavedTensors([*model.parameters(), *model.buffers()])
+        with saved.watching():
+            _forward(case, model, batch)
+        after = round(kept + plan.tokens * work.labelled * work.shape.vocabulary * _KEPT_BY_LOSS)
+    model = _model(case)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:  # gradients are there from the first pass on, and are no activations
+        parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in trained if p.grad is not None]
+    live = LiveTensors([*model.parameters(), *model.buffers(), *gradients, batch.tokens, batch.labelled])
+    with live:
+        _forward(case, model, batch).backward()  # type: ignore[no-untyped-call]
+    return Measured(
+        kept=None if plan.recompute_every else (after, saved.bytes),
+        peak=(kept + max(loss, working_bytes(work, plan)), live.peak),
+    )
+
+
+def _model(case: Case) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(case.config, dtype=case.dtype).requires_grad_(requires_grad=False)
+    adapted = adapt(model, case.lora, 0).train()
+    memory.recompute(adapted, case.plan)
+    return adapted
+
+
+def _batch(case: Case) -> Batch:
+    tokens = torch.randint(0, SHAPE["vocab_size"], (case.rows, case.length + 1))
+    labelled = torch.zeros_like(tokens, dtype=torch.bool)
+    labelled[:, -(case.length // 4) :] = True
+    return Batch(tokens, labelled)
+
+
+def _forward(case: Case, model: Any, batch: Batch) -> torch.Tensor:
+    with torch.autocast("cpu", case.dtype, enabled=case.dtype != torch.float32):
+        return AnswerLoss(model)(batch)
