@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from tests.support.live_tensors import LiveTensors, SavedTensors
 from transformers import (
@@ -20,14 +21,15 @@ from transformers import (
 from anneal.api.methods import Lora
 from anneal.estimate.memory import Adapter, PassPlan, Work, kept_bytes, loss_bytes, working_bytes
 from anneal.estimate.shape import shape_of
-from anneal_trainer.fit import memory
+from anneal_trainer.fit import attention, memory, packing
 from anneal_trainer.fit.batches import Batch
 from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.loss import AnswerLoss
+from anneal_trainer.fit.loss import PiecewiseLoss
+from anneal_trainer.fit.prefix import alone
+from anneal_trainer.prepare.template import Rendered
+from anneal_trainer.rows import flatten
 
 SHAPE: dict[str, Any] = {"vocab_size": 512, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
-#: Log-probabilities of a labelled position, which autograd keeps after the loss.
-_KEPT_BY_LOSS = 4
 
 
 @dataclass(frozen=True)
@@ -115,22 +117,22 @@ def measure(case: Case) -> Measured:
     """Runs a pass forward and backward, twice: once to count what is kept, once to count what is alive."""
     loss, plan, work = loss_bytes(case.work, case.plan), case.plan, case.work
     kept = kept_bytes(work, plan)
+    by_loss = round(plan.tokens * work.labelled * work.shape.hidden * work.value_bytes)
     model, batch = _model(case), _batch(case)
     if not plan.recompute_every:
         saved = SavedTensors([*model.parameters(), *model.buffers()])
         with saved.watching():
             _forward(case, model, batch)
-        after = round(kept + plan.tokens * work.labelled * work.shape.vocabulary * _KEPT_BY_LOSS)
     model = _model(case)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:  # gradients are there from the first pass on, and are no activations
         parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in trained if p.grad is not None]
-    live = LiveTensors([*model.parameters(), *model.buffers(), *gradients, batch.tokens, batch.labelled])
+    live = LiveTensors([*model.parameters(), *model.buffers(), *gradients, *_tensors(batch)])
     with live:
         _forward(case, model, batch).backward()  # type: ignore[no-untyped-call]
     return Measured(
-        kept=None if plan.recompute_every else (after, saved.bytes),
+        kept=None if plan.recompute_every else (kept + by_loss, saved.bytes),
         peak=(kept + max(loss, working_bytes(work, plan)), live.peak),
     )
 
@@ -140,16 +142,22 @@ def _model(case: Case) -> Any:
     model = AutoModelForCausalLM.from_config(case.config, dtype=case.dtype).requires_grad_(requires_grad=False)
     adapted = adapt(model, case.lora, 0).train()
     memory.recompute(adapted, case.plan)
+    attention.install(adapted)
     return adapted
 
 
 def _batch(case: Case) -> Batch:
-    tokens = torch.randint(0, SHAPE["vocab_size"], (case.rows, case.length + 1))
-    labelled = torch.zeros_like(tokens, dtype=torch.bool)
-    labelled[:, -(case.length // 4) :] = True
-    return Batch(tokens, labelled)
+    """The rows as training packs them."""
+    tokens = torch.randint(0, SHAPE["vocab_size"], (case.rows, case.length + 1)).tolist()
+    learned = case.length // 4
+    rows = flatten([Rendered(row, [False] * (len(row) - learned) + [True] * learned) for row in tokens])
+    return packing.collate(alone(np.arange(case.rows)), rows, torch.device("cpu"))
+
+
+def _tensors(batch: Batch) -> list[torch.Tensor]:
+    return [batch.tokens, batch.where, batch.targets, batch.inputs["position_ids"]]
 
 
 def _forward(case: Case, model: Any, batch: Batch) -> torch.Tensor:
     with torch.autocast("cpu", case.dtype, enabled=case.dtype != torch.float32):
-        return AnswerLoss(model)(batch)
+        return PiecewiseLoss(model)(batch)

@@ -20,16 +20,19 @@ GIB = 1024**3
 TRAINED_BYTES = 16
 #: Adapter and moments once more, as the bytes of a checkpoint that is being written; on CPU only.
 STAGED_BYTES = 12
-#: Logits of a labelled position at the largest moment of cross-entropy: log-probabilities, and their gradient twice.
-LOSS_BYTES = 12
+#: A logit at the largest moment of cross-entropy: its log-probability, and the gradient twice, in float32.
+LOGIT_BYTES = 12
+#: Logits that exist at once; in float32 they are 128 MiB.
+PIECE_LOGITS = 2**25
 #: The CUDA context with its libraries; Python with torch and transformers on CPU (measured: 0.6 GiB).
 ACCELERATOR_PROGRAM = 2 * GIB
 CPU_PROGRAM = 3 * GIB // 4
 #: What an allocator cannot use of what it holds, and what is left free on purpose.
 FRAGMENTATION = 0.06
 USABLE = 0.95
-#: Passes of more tokens are not quicker.
+#: Passes of more tokens are not quicker; on CPU their activations leave its caches.
 MOST_PASS_TOKENS = 16_384
+CPU_PASS_TOKENS = 2048
 #: How much of the layers to recompute, what costs least time first: none, every fourth, every second, all.
 RECOMPUTE_EVERY = (0, 4, 2, 1)
 
@@ -130,8 +133,10 @@ def kept_bytes(work: Work, plan: PassPlan) -> int:
 
 
 def loss_bytes(work: Work, plan: PassPlan) -> int:
-    """Logits and their gradient at the largest moment of the loss, when everything that is kept is there too."""
-    return round(plan.tokens * work.labelled * work.shape.vocabulary * LOSS_BYTES)
+    """A piece of logits with its gradient, and the labelled states with theirs, when all that is kept is there too."""
+    labels = plan.tokens * work.labelled
+    piece = min(labels, max(1, PIECE_LOGITS // work.shape.vocabulary))
+    return round(piece * work.shape.vocabulary * LOGIT_BYTES + 2 * labels * work.shape.hidden * work.value_bytes)
 
 
 def working_bytes(work: Work, plan: PassPlan) -> int:
@@ -141,7 +146,8 @@ def working_bytes(work: Work, plan: PassPlan) -> int:
     gradients = (inner + 2 * shape.hidden) * work.value_bytes
     again = bool(plan.recompute_every) and (shape.layers - 1) % plan.recompute_every == 0
     largest = max(size for size, number in _layers(work) if number)
-    return round((gradients + largest * again) * plan.tokens)
+    by_loss = work.labelled * shape.hidden * work.value_bytes
+    return round((gradients + largest * again + by_loss) * plan.tokens)
 
 
 def memory(work: Work, plan: PassPlan) -> Memory:
@@ -165,14 +171,13 @@ def recomputed_share(shape: ModelShape, plan: PassPlan) -> float:
     return -(-shape.layers // plan.recompute_every) / shape.layers if plan.recompute_every else 0.0
 
 
-def choose(work: Work, available: int, longest: int, tokens_per_step: int) -> PassPlan | None:
-    """The quickest way to run a step within `available` bytes; None when not even the longest row fits.
+def choose(work: Work, available: int, longest: int, most: int) -> PassPlan | None:
+    """The quickest way to run a step within `available` bytes in passes of `longest` to `most` tokens, if there is one.
 
     Recomputing costs time in proportion, smaller passes cost little, so the first way with room for a row wins.
     """
-    most = max(longest, min(MOST_PASS_TOKENS, tokens_per_step))
     for every in RECOMPUTE_EVERY:
-        tokens = _most_tokens(work, available, every, most)
+        tokens = _most_tokens(work, available, every, max(longest, most))
         if tokens >= longest:
             return PassPlan(tokens, every)
     return None
@@ -225,4 +230,6 @@ def _adapter_values(work: Work, names: set[str], inner: int) -> float:
     attention = shape.hidden * bool(names & ATTENTION_INPUTS)
     latent = shape.normalised_width * bool(names & LATENT_INPUTS)
     block = shape.hidden * bool(names & BLOCK_INPUTS) + inner * ("down_proj" in names)
-    return ranks + attention + latent + block  # the input of o_proj is kept by attention already
+    # On CPU attention is run row by row, so that what it keeps is not the whole that goes on to o_proj.
+    output = shape.output_width * (work.device == "CPU" and "o_proj" in names)
+    return ranks + attention + latent + block + output

@@ -42,7 +42,7 @@ def test_weights_of_mistral_small_are_47_gb_and_the_adapter_1_5() -> None:
 
 @pytest.mark.parametrize(("gigabytes", "recompute_every"), [(141, 0), (80, 2), (60, 1)])
 def test_more_memory_buys_less_recomputing(gigabytes: int, recompute_every: int) -> None:
-    plan = choose(WORK, gigabytes * 10**9, longest=2048, tokens_per_step=32_768)
+    plan = choose(WORK, gigabytes * 10**9, longest=2048, most=16_384)
     assert plan is not None
     assert plan.recompute_every == recompute_every
     assert plan.tokens >= 2048
@@ -50,15 +50,15 @@ def test_more_memory_buys_less_recomputing(gigabytes: int, recompute_every: int)
 
 def test_what_is_chosen_fills_the_memory_and_no_more() -> None:
     available = 80 * GIB
-    plan = choose(WORK, available, longest=2048, tokens_per_step=1_000_000)
+    plan = choose(WORK, available, longest=2048, most=1_000_000)
     assert plan is not None
     assert memory(WORK, plan).total <= available * USABLE
     assert memory(WORK, replace(plan, tokens=plan.tokens + 2)).total > available * USABLE
 
 
 def test_a_pass_is_not_larger_than_a_step_unless_one_row_is() -> None:
-    assert choose(WORK, 1000 * GIB, longest=512, tokens_per_step=1024) == PassPlan(1024, 0)
-    assert choose(WORK, 1000 * GIB, longest=2048, tokens_per_step=1024) == PassPlan(2048, 0)
+    assert choose(WORK, 1000 * GIB, longest=512, most=1024) == PassPlan(1024, 0)
+    assert choose(WORK, 1000 * GIB, longest=2048, most=1024) == PassPlan(2048, 0)
 
 
 def test_what_cannot_fit_has_no_plan_and_needs_at_least_the_smallest() -> None:

@@ -23,7 +23,6 @@ from anneal.api.artifacts import HELD_OUT_FILE, digest_of_file, verify_artifact
 from anneal.api.methods import Lora
 from anneal.api.runs import EXIT_PREEMPTED, parse_result
 from anneal.api.training import CheckpointPolicy
-from anneal_trainer.fit import packing
 from anneal_trainer.preemption import Preemption
 
 
@@ -92,7 +91,7 @@ def test_every_run_done_twice_gives_the_same(job: Job) -> None:
 
 
 def test_stopping_between_any_two_passes_and_going_on_changes_no_bit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "CPU_LINE", 64)  # several passes a step
+    monkeypatch.setattr("anneal_trainer.fit.passes.CPU_PASS_TOKENS", 64)  # several passes a step
     job.lora = Lora(rank=4, alpha=8, dropout="0.1")
     prepared = job.prepared()
     run = job.fit_run(prepared)

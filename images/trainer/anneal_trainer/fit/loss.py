@@ -14,10 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from anneal.estimate.memory import PIECE_LOGITS
 from anneal_trainer.fit.batches import Batch
-
-#: Logits that exist at once; in float32 they are 128 MiB.
-PIECE_LOGITS = 2**25
 
 #: Sum over the labels of a batch of -log p(label | what is before it), a float32 scalar.
 Loss = Callable[[Batch], torch.Tensor]

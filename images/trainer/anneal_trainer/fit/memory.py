@@ -16,7 +16,7 @@ import torch
 
 from anneal.api.estimate import RowShape
 from anneal.api.methods import Lora
-from anneal.estimate.memory import GIB, Adapter, Device, PassPlan, Work, choose, smallest
+from anneal.estimate.memory import GIB, MOST_PASS_TOKENS, Adapter, Device, PassPlan, Work, choose, smallest
 from anneal.estimate.shape import shape_of
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -30,8 +30,8 @@ def pass_plan(
     available = usable_bytes(device)
     if device.type == "cpu":
         available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    tokens_per_step = -(-tokens_per_step // int(os.environ.get("WORLD_SIZE", "1")))
-    plan = choose(_work(model, lora, rows, device, arithmetic), available, rows.longest, tokens_per_step)
+    most = min(MOST_PASS_TOKENS, -(-tokens_per_step // int(os.environ.get("WORLD_SIZE", "1"))))
+    plan = choose(_work(model, lora, rows, device, arithmetic), available, rows.longest, most)
     if plan is None:
         _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, rows.longest)
     return plan or smallest(rows.longest)

@@ -19,9 +19,6 @@ from anneal_trainer.fit.batches import Batch
 from anneal_trainer.fit.prefix import Group
 from anneal_trainer.rows import TrainingRows
 
-#: Longer lines make a CPU no quicker: their activations leave its caches.
-CPU_LINE = 2048
-
 
 def best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
     """Items into bins of `capacity`, the largest first, each where it leaves the least room (best fit, decreasing).

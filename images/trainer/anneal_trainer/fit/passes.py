@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from anneal.estimate.memory import CPU_PASS_TOKENS
 from anneal_trainer.fit import attention, packing, prefix
 from anneal_trainer.fit.batches import Batch, Indices, micro_batches, padded
 from anneal_trainer.fit.loss import Loss, PickedLoss, PiecewiseLoss
@@ -62,7 +63,7 @@ class Passes:
                 yield padded(self.rows, few, self.device)
             return
         found = prefix.groups(self.rows, indices) if self.way == "Shared" else prefix.alone(indices)
-        best = packing.CPU_LINE if self.device.type == "cpu" else self.max_tokens
+        best = CPU_PASS_TOKENS if self.device.type == "cpu" else self.max_tokens
         for groups in packing.passes_of(found, self.rows, best, self.max_tokens):
             yield packing.collate(groups, self.rows, self.device)
 

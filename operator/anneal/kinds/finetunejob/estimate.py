@@ -13,6 +13,7 @@ from anneal.api.quantities import bytes_of
 from anneal.api.workloads import DEFAULT_MEMORY
 from anneal.estimate.accelerators import MIB, smallest_that_holds, target
 from anneal.estimate.memory import (
+    CPU_PASS_TOKENS,
     CPU_PROGRAM,
     GIB,
     MOST_PASS_TOKENS,
@@ -64,11 +65,12 @@ def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estima
         return None
     adapter = Adapter(spec.lora.rank, tuple(spec.lora.target_modules), drops=float(spec.lora.dropout) > 0)
     work, place = _work(spec, sizes, adapter), _place(spec, planning)
-    longest, step = sizes.rows.longest, -(-spec.training.tokens_per_step // _ranks(spec))
+    longest, most = sizes.rows.longest, CPU_PASS_TOKENS if work.device == "CPU" else MOST_PASS_TOKENS
+    most = min(most, -(-spec.training.tokens_per_step // _ranks(spec)))
     if place.memory is None:
-        chosen: PassPlan | None = PassPlan(max(longest, min(MOST_PASS_TOKENS, step)), 0)
+        chosen: PassPlan | None = PassPlan(max(longest, most), 0)
     else:
-        chosen = choose(work, place.memory, longest, step)
+        chosen = choose(work, place.memory, longest, most)
     plan = chosen or smallest(longest)
     need, pace = memory(work, plan), _pace(spec, sizes, plan, place, planning)
     short = _pod_is_too_small(spec, work)
