@@ -100,7 +100,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.model.secretRef", {"name": "hub"}, "secretRef and endpoint are for a model that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.endpoint", "https://s3.test", "endpoint is for hf:// and s3:// alone"),
-    ("Evaluation", "spec.baselines.0.fromCandidate", None, "exactly one of fromCandidate, hosted must be set"),
+    (
+        "Evaluation",
+        "spec.baselines.0.fromCandidate",
+        None,
+        "exactly one of fromCandidate, incumbent, hosted must be set",
+    ),
     (
         "Evaluation",
         "spec.metrics.0.f1",

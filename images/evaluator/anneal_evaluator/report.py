@@ -170,7 +170,7 @@ def _model(run: EvaluateRun, index: int, answers: Answers, spent: Spent) -> dict
     asked, errors, truncated, declined, empty, read, written, cost, _ = _counts(run, index, answers, spent)
     seconds = [answer.seconds for answer in given if answer.outcome == "answered"]
     p50, p95 = np.percentile(seconds, [50, 95]) if seconds else (0.0, 0.0)
-    ours = {"digest": run.candidate_digest if index == 0 else run.base_digest}
+    ours = {"digest": run.digest_of(index)}
     return {
         "name": label(run, index),
         **(ours if hosted is None else {"hosted": hosted.to_json(), "model": called_by(given)}),

@@ -123,8 +123,7 @@ def question_key(run: EvaluateRun, model: int, row: HeldOutRow, version: str, ma
     asked = {"row": row.id, "messages": [m.to_json() for m in row.messages], "maxTokens": max_tokens}
     if model > 0 and run.baselines[model - 1].hosted is not None:
         return digest_of_json({"hosted": version, **asked})
-    digest = run.candidate_digest if model == 0 else run.base_digest
-    return digest_of_json({"model": digest, "template": run.candidate_digest, "server": version, **asked})
+    return digest_of_json({"model": run.digest_of(model), "template": run.candidate_digest, "server": version, **asked})
 
 
 async def ask_all(interview: Interview, asked: list[Question]) -> None:

@@ -29,6 +29,7 @@ from anneal.api.subjects import (
     Budget,
     Candidate,
     Generation,
+    IncumbentStatus,
     ModelResult,
     Serving,
     TritonServing,
@@ -115,6 +116,12 @@ class EvaluationStatus(ApiModel):
     base_digest: Digest | None = Field(default=None, description="Digest of that base model.")
     held_out_uri: PvcUri | None = Field(default=None, description="File of the rows that are asked.")
     dataset_digest: Digest | None = Field(default=None, description="Digest of that file.")
+    incumbents: list[IncumbentStatus] | None = Field(
+        default=None,
+        max_length=4,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="What each incumbent baseline was when the evaluation started.",
+    )
     percent: int | None = Field(default=None, ge=0, le=100, description="Answers had, in percent.")
     models: list[ModelResult] = Field(
         default_factory=list,

@@ -184,6 +184,9 @@ class EvaluateRun(ApiModel):
     base_digest: Digest = Field(description="Digest of its base, for the report.")
     models: list[str] = Field(description="Served names: the candidate first, then the baselines in spec order.")
     baselines: list[Baseline] = Field(default_factory=list, description="Baselines in spec order.")
+    incumbents: dict[str, Digest] = Field(
+        default_factory=dict, description="Digest of what each incumbent baseline is, by the baseline's name."
+    )
     held_out: MountedPath = Field(description="JSON Lines file of the held-out rows.")
     held_out_digest: Digest = Field(description="Digest that this file must have.")
     generation: Generation = Field(description="How answers are generated.")
@@ -195,6 +198,12 @@ class EvaluateRun(ApiModel):
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
+
+    def digest_of(self, model: int) -> str:
+        """Digest of what answers as model number `model` (0 is the candidate), which is no hosted one."""
+        if model == 0:
+            return self.candidate_digest
+        return self.incumbents.get(self.baselines[model - 1].name, self.base_digest)
 
 
 Run = Annotated[PrepareRun | FitRun | PublishRun | ServeRun | EvaluateRun, Field(discriminator="role")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, Digest, EntryName
-from anneal.api.references import Endpoint, LocalReference, SecretKeyReference
+from anneal.api.references import Endpoint, LocalReference, PvcUri, SecretKeyReference
 
 RUNTIMES = ("triton",)
 
@@ -23,6 +23,12 @@ class Candidate(ApiModel):
 
 class FromCandidate(ApiModel):
     """The base model that the candidate was tuned from."""
+
+
+class Incumbent(ApiModel):
+    """What a ModelDeployment serves when the evaluation starts; the base model while it serves nothing."""
+
+    model_deployment_ref: LocalReference = Field(description="The ModelDeployment.")
 
 
 #: What a provider calls a model. Never longer than a status can hold with the date of a snapshot behind it.
@@ -95,12 +101,13 @@ class Hosted(ApiModel):
 class Baseline(ApiModel):
     """A model that answers the same rows, to compare with. Exactly one kind is set."""
 
-    ONE_OF = ("fromCandidate", "hosted")
+    ONE_OF = ("fromCandidate", "incumbent", "hosted")
 
     name: EntryName = Field(description="Name that gates use for it; not 'candidate'.")
     from_candidate: FromCandidate | None = Field(
         default=None, description="Take the base model that the candidate was tuned from."
     )
+    incumbent: Incumbent | None = Field(default=None, description=Incumbent.__doc__)
     hosted: Hosted | None = Field(default=None, description=Hosted.__doc__)
 
 
@@ -143,6 +150,18 @@ class Budget(ApiModel):
         description="Most that hosted models may cost, in the currency of their prices. A question that could exceed it"
         " is not asked, and the evaluation fails instead of judging."
     )
+
+
+class IncumbentStatus(ApiModel):
+    """What stands for an incumbent baseline, from the start to the end."""
+
+    name: EntryName = Field(description="Name of the baseline.")
+    uri: PvcUri | None = Field(
+        default=None, description="Directory of the artifact; absent where the base model stands in."
+    )
+    digest: Digest | None = Field(default=None, description="Digest of the artifact.")
+    base_uri: PvcUri = Field(description="Directory of the base model it needs.")
+    base_digest: Digest = Field(description="Digest of that base model.")
 
 
 class ModelResult(ApiModel):

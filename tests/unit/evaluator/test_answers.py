@@ -89,6 +89,15 @@ def test_what_decides_an_answer_is_in_its_key(change: dict[str, object]) -> None
     assert len(keys) == 4
 
 
+def test_an_incumbent_answers_under_its_own_digest() -> None:
+    """What a deployment serves is another model each time, though the baseline's name stays."""
+    incumbent = [{"name": "champion", "incumbent": {"modelDeploymentRef": {"name": "intents"}}}]
+    runs = [
+        evaluate_run(baselines=incumbent, incumbents={"champion": digest_of_bytes(text)}) for text in (b"one", b"two")
+    ]
+    assert len({question_key(run, 1, ROW, "triton", 32) for run in (*runs, evaluate_run())}) == 3
+
+
 def test_server_and_messages_are_in_the_key() -> None:
     run = evaluate_run()
     other_row = ROW.model_copy(update={"messages": [ROW.messages[0].model_copy(update={"content": "changed"})]})

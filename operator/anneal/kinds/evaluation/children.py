@@ -9,7 +9,7 @@ from anneal.api.evaluation import EvaluationSpec
 from anneal.api.model import ApiModel, Digest
 from anneal.api.references import PvcLocation, PvcUri
 from anneal.api.runs import KEY_FILE, KEYS_DIR, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
-from anneal.api.subjects import CANDIDATE, Baseline
+from anneal.api.subjects import CANDIDATE, Baseline, IncumbentStatus
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
 from anneal.kinds.children import (
@@ -46,18 +46,25 @@ class Subject(ApiModel):
     base_digest: Digest
     held_out_uri: PvcUri
     dataset_digest: Digest
+    incumbents: list[IncumbentStatus] | None = None
 
     @property
     def claims(self) -> tuple[str, ...]:
         """Claims that must exist."""
-        return claims_of(self.subject_uri, self.base_uri, self.held_out_uri)
+        served = [uri for i in self.incumbents or () for uri in (i.uri, i.base_uri) if uri is not None]
+        return claims_of(self.subject_uri, self.base_uri, self.held_out_uri, *served)
+
+    @property
+    def incumbent_digests(self) -> dict[str, str]:
+        """Digest of what answers as each incumbent baseline, by the baseline's name."""
+        return {i.name: i.digest or i.base_digest for i in self.incumbents or ()}
 
 
 def subject_of(status: Object) -> Subject | None:
     """The subject that a raw status has recorded, or None."""
     try:
         subject = Subject.model_validate(status)
-        claims_of(subject.subject_uri, subject.base_uri, subject.held_out_uri)
+        _ = subject.claims
     except ValueError:
         return None
     return subject
@@ -86,19 +93,33 @@ def _config_map(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
 
 
 def _serve_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> ServeRun:
-    base = mounted(location(subject.base_uri))
     candidate = ServedModel(
         name=CANDIDATE,
-        base=base,
+        base=mounted(location(subject.base_uri)),
         base_digest=subject.base_digest,
         adapter=mounted(location(subject.subject_uri)),
         adapter_digest=subject.subject_digest,
     )
-    baselines = [ServedModel(name=b.name, base=base, base_digest=subject.base_digest) for b in _served(spec)]
     return ServeRun(
         object=identity(seen),
-        models=[candidate, *baselines],
+        models=[candidate, *(_served_baseline(b, subject) for b in _served(spec))],
         accelerators=triton.accelerators(spec.resources),
+    )
+
+
+def _served_baseline(baseline: Baseline, subject: Subject) -> ServedModel:
+    """The base of the candidate, or what an incumbent was when it was recorded."""
+    incumbent = next((i for i in subject.incumbents or () if i.name == baseline.name), None)
+    if incumbent is None:
+        return ServedModel(
+            name=baseline.name, base=mounted(location(subject.base_uri)), base_digest=subject.base_digest
+        )
+    return ServedModel(
+        name=baseline.name,
+        base=mounted(location(incumbent.base_uri)),
+        base_digest=incumbent.base_digest,
+        adapter=mounted(location(incumbent.uri)) if incumbent.uri is not None else None,
+        adapter_digest=incumbent.digest,
     )
 
 
@@ -111,6 +132,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         base_digest=subject.base_digest,
         models=[CANDIDATE, *[b.name for b in spec.baselines]],
         baselines=spec.baselines,
+        incumbents=subject.incumbent_digests,
         held_out=mounted(location(subject.held_out_uri)),
         held_out_digest=subject.dataset_digest,
         generation=spec.generation,

@@ -28,6 +28,7 @@ RECORDED = (
     "baseDigest",
     "heldOutUri",
     "datasetDigest",
+    "incumbents",
     "percent",
 )
 

@@ -66,10 +66,9 @@ def _model(baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelR
     """The candidate where `baseline` is None."""
     asked, errors, truncated, declined, empty, read, written, spent, beyond = row
     hosted = baseline.hosted if baseline is not None else None
-    ours = subject.subject_digest if baseline is None else subject.base_digest
     return ModelResult(
         name=CANDIDATE if baseline is None else baseline.name,
-        digest=ours if hosted is None else None,
+        digest=_digest(baseline, subject) if hosted is None else None,
         model=_called(hosted.model, beyond) if hosted is not None else None,
         n=asked,
         errors=errors,
@@ -80,6 +79,15 @@ def _model(baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelR
         output_tokens=written,
         cost=spent or None,
         cost_per_query=_per_query(hosted, read, written, asked) if hosted is not None else None,
+    )
+
+
+def _digest(baseline: Baseline | None, subject: Subject) -> str:
+    """Of what answered in our own server."""
+    return (
+        subject.subject_digest
+        if baseline is None
+        else subject.incumbent_digests.get(baseline.name, subject.base_digest)
     )
 
 

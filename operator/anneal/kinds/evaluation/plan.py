@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from anneal.api.conditions import is_true
-from anneal.api.evaluation import KIND, Evaluation
+from anneal.api.evaluation import KIND, Evaluation, EvaluationSpec
 from anneal.kinds import pods, results
 from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
 from anneal.kinds.evaluation.children import Subject, desired, name_of_job, subject_of
 from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
+from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.reasons import Reason
 from anneal.kinds.modeldeployment.serving.triton import SERVER
@@ -58,7 +59,9 @@ def references(obj: Object, found: Found) -> frozenset[Wanted]:
         return frozenset()
     subject = subject_of(obj.get("status") or {})
     if subject is None:
-        return frozenset({Reference("FineTuneJob", obj["spec"]["candidate"]["fineTuneJobRef"]["name"])})
+        spec = EvaluationSpec.model_validate(obj["spec"])
+        deployments = {Reference("ModelDeployment", name) for name in deployments_of(spec.baselines).values()}
+        return frozenset({Reference("FineTuneJob", spec.candidate.fine_tune_job_ref.name), *deployments})
     return frozenset(Reference("PersistentVolumeClaim", claim) for claim in subject.claims)
 
 
@@ -125,11 +128,33 @@ def held_out_is_empty(ctx: Context) -> Decision | None:
     return Decision(_failed(Reason.HELD_OUT_EMPTY, said))
 
 
-def candidate_is_new(ctx: Context) -> Decision | None:
-    """Recorded before anything is made; with startTime, which freezes the spec."""
+def incumbent_is_missing(ctx: Context) -> Decision | None:
     artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
     if artifact is None:
         return None
+    for name, deployment in deployments_of(ctx.spec.baselines).items():
+        where = f"ModelDeployment '{deployment}' (baseline '{name}')"
+        if (seen := ctx.seen.get("ModelDeployment", deployment)) is None:
+            said = f"There is no {where} in this namespace; the evaluation starts when it is there."
+            return Decision(Verdict("Pending", Reason.INCUMBENT_NOT_FOUND, said))
+        try:
+            incumbent_of(name, seen, artifact)
+        except ValueError as error:
+            said = f"What {where} serves cannot be told: {error}; the evaluation starts when it can."
+            return Decision(Verdict("Pending", Reason.INCUMBENT_NOT_FOUND, said))
+    return None
+
+
+def candidate_is_new(ctx: Context) -> Decision | None:
+    """Recorded, with what the incumbents are now, before anything is made; with startTime, which freezes the spec."""
+    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
+    if artifact is None:
+        return None
+    deployments = deployments_of(ctx.spec.baselines)
+    incumbents = [
+        incumbent_of(name, ctx.seen.get("ModelDeployment", deployment) or {}, artifact)
+        for name, deployment in deployments.items()
+    ]
     subject = Subject(
         subject_uri=artifact.uri,
         subject_digest=artifact.digest,
@@ -137,6 +162,7 @@ def candidate_is_new(ctx: Context) -> Decision | None:
         base_digest=artifact.base_digest,
         held_out_uri=artifact.held_out_uri,
         dataset_digest=artifact.held_out_digest,
+        incumbents=incumbents or None,
     )
     said = f"The artifact of FineTuneJob '{ctx.candidate_name}' is recorded and will be judged."
     updates = {**subject.to_json(), "startTime": timestamp(ctx.now)}
@@ -239,6 +265,7 @@ RULES: tuple[Rule, ...] = (
     candidate_has_failed,
     candidate_is_not_finished,
     held_out_is_empty,
+    incumbent_is_missing,
     candidate_is_new,
     run_has_failed,
     run_has_succeeded,

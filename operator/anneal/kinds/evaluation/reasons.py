@@ -17,6 +17,7 @@ class Reason(StrEnum):
     CANDIDATE_NOT_FINISHED = "CandidateNotFinished"
     CANDIDATE_FAILED = "CandidateFailed"
     CANDIDATE_RECORDED = "CandidateRecorded"
+    INCUMBENT_NOT_FOUND = "IncumbentNotFound"
     HELD_OUT_EMPTY = "HeldOutEmpty"
     CLAIM_NOT_FOUND = "ClaimNotFound"
     STARTING = "Starting"

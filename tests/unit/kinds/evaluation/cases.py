@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.support.builders import as_stored, digest, evaluation, failed, fine_tune_job
+from tests.support.builders import as_stored, digest, evaluation, failed, fine_tune_job, model_deployment
 from tests.unit.kinds.scenes import NOW, ago, artifact, condition, ended, live, pod, seen, terminated, waiting
 
 from anneal.api.runs import EvaluateData, ProgressReport, RunResult
@@ -36,6 +36,7 @@ ABSOLUTE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}}
 SUPERIORITY = {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.20"}}
 PRICE = {"inputPerMillion": "1.25", "outputPerMillion": "10"}
 HOSTED: Json = {"name": "gpt", "hosted": {"openAI": {"model": "gpt-5"}}}
+INCUMBENT: Json = {"name": "champion", "incumbent": {"modelDeploymentRef": {"name": "intents"}}}
 REPORT = "pvc://models/intents-v1/evaluations/some-name"
 
 
@@ -48,6 +49,28 @@ def candidate(type_: str = "", message: str = "", published: Json | None = None,
 
 
 DONE = candidate("Complete", published=ARTIFACT)
+SERVING: Json = {
+    "servingRevision": "2" * 8,
+    "revisions": [
+        {
+            "name": name[1] * 8,
+            "fineTuneJob": f"intents-{name}",
+            "artifactUri": f"pvc://models/{name}/x",
+            "digest": digest(name),
+            "baseUri": "pvc://hub2/base",
+            "baseDigest": digest("base"),
+            "createdTime": ago(9000),
+        }
+        for name in ("r3", "r2")
+    ],
+}
+
+
+def with_incumbent(status: Json | None, **more: Any) -> Seen:
+    """A finished candidate, an incumbent baseline, and the ModelDeployment with that status, if there is one."""
+    given = at({}, job=DONE, spec={"baselines": [INCUMBENT], "gates": [ABSOLUTE]}, **more)
+    deployment = None if status is None else as_stored(model_deployment(), **status)
+    return replace(given, found={**given.found, Reference("ModelDeployment", "intents"): deployment})
 
 
 def at(
@@ -213,6 +236,27 @@ CASES: dict[str, Case] = {
         "The artifact of FineTuneJob 'intents-v1' is recorded",
         READY,
         requeue_after=1.0,
+    ),
+    "the incumbent does not exist": Case(
+        with_incumbent(None),
+        "Pending",
+        Reason.INCUMBENT_NOT_FOUND,
+        "There is no ModelDeployment 'intents' (baseline 'champion') in this namespace; the evaluation starts when",
+        WAITING,
+    ),
+    "the incumbent serves something unknown": Case(
+        with_incumbent({**SERVING, "servingRevision": "1" * 8}),
+        "Pending",
+        Reason.INCUMBENT_NOT_FOUND,
+        "its status does not say what its serving revision 11111111 is",
+        WAITING,
+    ),
+    "the incumbent's status cannot be read": Case(
+        with_incumbent({"replicas": -1}),
+        "Pending",
+        Reason.INCUMBENT_NOT_FOUND,
+        "its status cannot be read",
+        WAITING,
     ),
     # the pod
     "a claim does not exist": Case(

@@ -11,17 +11,20 @@ from tests.unit.kinds.evaluation.cases import (
     CASES,
     DONE,
     HOSTED,
+    INCUMBENT,
     PRICE,
     RECORDED,
     REPORT,
+    SERVING,
     at,
     running,
     succeeded,
     told,
+    with_incumbent,
 )
-from tests.unit.kinds.scenes import FACTS, NOW, ago, ended, live, pod
+from tests.unit.kinds.scenes import FACTS, NOW, ago, ended, live, pod, terminated
 
-from anneal.api.runs import ProgressReport
+from anneal.api.runs import EvaluateRun, ProgressReport, ServeRun, parse_run
 from anneal.kinds.contract import Delete, Object, Plan, Reference, Seen
 from anneal.kinds.evaluation import KIND_ROW
 from anneal.kinds.evaluation.plan import plan, references
@@ -67,6 +70,66 @@ def test_status_has_every_number_under_its_name() -> None:
         "accuracy superiority over base passed: difference 0.96 (95% interval 0.92 to 0.99), demanded > 0.20."
     )
     assert (status["reportUri"], status["reportDigest"]) == (REPORT, digest("report"))
+
+
+def test_what_the_incumbent_serves_now_is_recorded_and_stays() -> None:
+    found = references(with_incumbent(SERVING).obj, {})
+    assert found == {Reference("FineTuneJob", "intents-v1"), Reference("ModelDeployment", "intents")}
+    recorded = plan(with_incumbent(SERVING), NOW).status
+    champion = {
+        "name": "champion",
+        "uri": "pvc://models/r2/x",
+        "digest": digest("r2"),
+        "baseUri": "pvc://hub2/base",
+        "baseDigest": digest("base"),
+    }
+    assert recorded["incumbents"] == [champion]
+    spec = {"baselines": [INCUMBENT], "gates": [ABSOLUTE]}
+    later = at(dict(recorded), spec=spec, claims=["hub", "hub2", "models"])
+    assert Reference("ModelDeployment", "intents") not in references(later.obj, {})
+    decided = plan(later, NOW)
+    assert decided.status["incumbents"] == [champion]
+    serve = parse_run(decided.apply[0]["data"]["serve.json"])
+    run = parse_run(decided.apply[0]["data"]["run.json"])
+    assert isinstance(serve, ServeRun)
+    assert isinstance(run, EvaluateRun)
+    _, served = serve.models
+    assert served.adapter is not None
+    assert (served.name, served.adapter.path, served.adapter_digest) == (
+        "champion",
+        "/claims/models/r2/x",
+        digest("r2"),
+    )
+    assert (run.digest_of(0), run.digest_of(1)) == (digest("intents-v1"), digest("r2"))
+    claims = {v["persistentVolumeClaim"]["claimName"] for v in volumes(decided) if "persistentVolumeClaim" in v}
+    assert claims == {"hub", "hub2", "models"}
+    rows = [(150, 0, 0, 0, 0, 9000, 900, "", "")] * 2
+    found = told(models=rows, comparisons=[], results=[], gates=[("Passed", "0.97", "0.93", "0.99", None)])
+    end = running(
+        pod("Succeeded", containers=[terminated(0, found, name="evaluate")]),
+        job_status=ended("Complete"),
+        spec=spec,
+        status={**RECORDED, "incumbents": [champion]},
+    )
+    assert [m["digest"] for m in plan(end, NOW).status["models"]] == [digest("intents-v1"), digest("r2")]
+
+
+def volumes(decided: Plan) -> list[Json]:
+    template = decided.apply[1]["spec"]["template"]["spec"]
+    return list(template["volumes"])
+
+
+def test_the_base_stands_in_for_an_incumbent_that_serves_nothing_yet() -> None:
+    recorded = plan(with_incumbent({}), NOW).status
+    assert recorded["incumbents"] == [{"name": "champion", "baseUri": "pvc://hub/base", "baseDigest": digest("base")}]
+    later = at(dict(recorded), spec={"baselines": [INCUMBENT], "gates": [ABSOLUTE]})
+    serve = parse_run(plan(later, NOW).apply[0]["data"]["serve.json"])
+    assert isinstance(serve, ServeRun)
+    assert (serve.models[1].name, serve.models[1].adapter, serve.models[1].base_digest) == (
+        "champion",
+        None,
+        digest("base"),
+    )
 
 
 def test_status_tells_what_hosted_models_cost_and_who_answered() -> None:
