@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "Evaluation",
         "spec.metrics.0.f1",
         {},
-        "exactly one of exactMatch, normalizedMatch, f1, regex, jsonField must be set",
+        "exactly one of exactMatch, normalizedMatch, f1, regex, jsonField, numeric, label, rougeL, chrf must be set",
     ),
     ("Evaluation", "spec.gates.0.absolute", None, "exactly one of absolute, superiority, nonInferiority must be set"),
     ("Evaluation", "spec.serving", {}, "exactly one of triton must be set"),

@@ -15,6 +15,7 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.runs import EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.answers import AnswerFile, write_atomically
+from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import judge, refuse_too_many_errors
 from anneal_evaluator.endpoints import hosted_endpoint
 from anneal_evaluator.endpoints.endpoint import Endpoint
@@ -70,6 +71,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
     spent = {model: ledger.spent(model) for model in run.models}
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
+    report["confusion"] = confusions(run, scorers, rows, answers)
     write_atomically(directory / PAGE_FILE, page(run, report, judgement, rows, answers, scores).encode())
     digest = write_report(directory, report)
     return RunResult(

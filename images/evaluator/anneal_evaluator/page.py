@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from anneal.api.runs import EvaluateRun
+from anneal.api.subjects import CANDIDATE
 from anneal_evaluator.decide import Judgement, Scores
 from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.report import label
@@ -75,6 +76,7 @@ def page(
                     for m in report["models"]
                 ),
             ),
+            *(_confusion(found) for found in report.get("confusion", ()) if found["model"] == CANDIDATE),
             _wrong_answers(run, rows, answers, scores),
             _errors(run, answers),
         ]
@@ -113,6 +115,13 @@ def _picture(estimate: dict[str, Any], low: float, high: float) -> str:
         f'<path d="M{x(lower)} 4v12m0-6H{x(upper)}m0-6v12" stroke="#123" fill="none"/>'
         f'<path d="M{x(0.0)} 0v20" stroke="#999"/></svg><br>{text}'
     )
+
+
+def _confusion(found: dict[str, Any]) -> str:
+    """What the candidate took for what, the most frequent first."""
+    wrong = [cell for cell in found["cells"] if cell["reference"] != cell["answered"]]
+    rows = ([_said(cell["reference"]), _said(cell["answered"]), cell["rows"]] for cell in wrong[:_ROWS])
+    return f"<h2>Taken for another ({escape(found['metric'])})</h2>{_table(['Label', 'Answered', 'Rows'], rows)}"
 
 
 def _wrong_answers(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers, scores: Scores) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from anneal.api.model import ApiModel, EntryName
+from anneal.api.model import ApiModel, Decimal, EntryName
 
-METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField")
+METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField", "numeric", "label", "rougeL", "chrf")
 
 
 class ExactMatch(ApiModel):
@@ -41,6 +43,39 @@ class JsonField(ApiModel):
     )
 
 
+class Numeric(ApiModel):
+    """1 where the last number of the answer is that of the reference, within the larger of two tolerances."""
+
+    absolute_tolerance: Decimal = Field(
+        default="0", description="Largest difference, in the numbers' own unit. Default: 0."
+    )
+    relative_tolerance: Decimal = Field(
+        default="0", description='Largest difference as a share of the reference, such as "0.01". Default: 0.'
+    )
+
+
+LabelName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Label(ApiModel):
+    """1 where the answer is the label of the reference, but for case, punctuation and separators."""
+
+    labels: list[LabelName] = Field(
+        min_length=2,
+        max_length=100,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="All labels; the report counts which is taken for which.",
+    )
+
+
+class RougeL(ApiModel):
+    """F-measure of the longest common subsequence of words (ROUGE-L, Lin 2004)."""
+
+
+class ChrF(ApiModel):
+    """F-measure of character n-grams, recall weighing double (chrF2, Popović 2015): for languages with inflection."""
+
+
 class Metric(ApiModel):
     """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
 
@@ -52,6 +87,10 @@ class Metric(ApiModel):
     f1: TokenF1 | None = Field(default=None, description=TokenF1.__doc__)
     regex: Regex | None = Field(default=None, description=Regex.__doc__)
     json_field: JsonField | None = Field(default=None, description=JsonField.__doc__)
+    numeric: Numeric | None = Field(default=None, description=Numeric.__doc__)
+    label: Label | None = Field(default=None, description=Label.__doc__)
+    rouge_l: RougeL | None = Field(default=None, description=RougeL.__doc__)
+    chrf: ChrF | None = Field(default=None, description=ChrF.__doc__)
 
 
 class MetricResult(ApiModel):

@@ -15,6 +15,7 @@ from anneal.api.artifacts import digest_of_file, digest_of_json
 from anneal.api.gates import Comparison, GateResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import MAX_RESULT_BYTES, EvaluateRun, RunResult, encode_result, parse_result
+from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import Judgement, judge
 from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.metrics import scorer_of
@@ -81,6 +82,22 @@ def test_the_report_tells_what_was_judged_and_found() -> None:
     ]
     assert report["models"][0]["secondsP50"] == "0.5000"
     assert report["results"][0]["value"] == "0.9000"
+
+
+def test_the_report_counts_which_label_is_taken_for_which() -> None:
+    case = Case(metrics=[{"name": "accuracy", "label": {"labels": ["yes", "no"]}}])
+    scorers = [scorer_of(m) for m in case.run.metrics]
+    candidate, base = confusions(case.run, scorers, case.rows, case.answers)
+    assert candidate["cells"] == [
+        {"reference": "yes", "answered": "yes", "rows": 9},
+        {"reference": "yes", "answered": "no label", "rows": 1},
+    ]
+    assert base["cells"] == [{"reference": "yes", "answered": "no", "rows": 9}], "what was cut off is in no cell"
+    report = {**case.report(), "confusion": [candidate, base]}
+    seen = Page(page(case.run, report, case.judgement, case.rows, case.answers, case.scores))
+    assert "Taken for another (accuracy)" in seen.text
+    assert "yesno label1" in seen.text
+    assert "yesno9" not in seen.text, "only the candidate's"
 
 
 class Page(HTMLParser):

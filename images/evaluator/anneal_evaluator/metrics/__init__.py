@@ -9,7 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from anneal.api.metrics import Metric
-from anneal_evaluator.metrics import exact_match, json_field, normalized_match, regex, token_f1
+from anneal_evaluator.metrics import (
+    chrf,
+    exact_match,
+    json_field,
+    label,
+    normalized_match,
+    numeric,
+    regex,
+    rouge_l,
+    token_f1,
+)
 from anneal_evaluator.metrics.scorer import Scorer
 
 REGISTRY: dict[str, Callable[[Any], Scorer]] = {
@@ -18,6 +28,10 @@ REGISTRY: dict[str, Callable[[Any], Scorer]] = {
     "f1": token_f1.scorer,
     "regex": regex.scorer,
     "json_field": json_field.scorer,
+    "numeric": numeric.scorer,
+    "label": label.scorer,
+    "rouge_l": rouge_l.scorer,
+    "chrf": chrf.scorer,
 }
 
 

@@ -20,3 +20,5 @@ class Scorer:
     """Whether scores are 0 or 1 only, so that exact intervals and tests exist for them."""
     check_reference: Callable[[str], None] = _anything
     """Raises ValueError when no answer could be scored against this reference."""
+    classify: Callable[[str], str] | None = None
+    """The label that a text is, where the metric is one of labels: the report counts which is taken for which."""

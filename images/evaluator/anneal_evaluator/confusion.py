@@ -1,0 +1,38 @@
+"""Which label is taken for which: what an accuracy of 0.9 does not say, and what to collect examples of next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from anneal.api.runs import EvaluateRun
+from anneal_evaluator.held_out import HeldOutRow
+from anneal_evaluator.metrics.scorer import Scorer
+from anneal_evaluator.report import label
+from anneal_evaluator.score import Answers
+
+
+def confusions(
+    run: EvaluateRun, scorers: Sequence[Scorer], rows: Sequence[HeldOutRow], answers: Answers
+) -> list[dict[str, Any]]:
+    """Per metric of labels and model, the cells of its confusion matrix that are not 0, the largest first.
+
+    Answers that there are none of (cut off, refused) are in no cell.
+    """
+    found = []
+    for metric, scorer in zip(run.metrics, scorers, strict=True):
+        if (classify := scorer.classify) is None:
+            continue
+        for index, model in enumerate(run.models):
+            cells = Counter(
+                (classify(row.reference), classify(answer.text))
+                for row, answer in zip(rows, answers[model], strict=True)
+                if answer.outcome == "answered"
+            )
+            listed = [
+                {"reference": wanted, "answered": said, "rows": count}
+                for (wanted, said), count in sorted(cells.items(), key=lambda cell: (-cell[1], cell[0]))
+            ]
+            found.append({"metric": metric.name, "model": label(run, index), "cells": listed})
+    return found
