@@ -50,6 +50,9 @@ test-integration: venv  ## with a real etcd, API server and controller manager
 test-e2e: venv  ## with the whole local Kubernetes, real images, a real model
 	@$(PY) -m pytest tests/cluster tests/e2e -m "not performance"
 
+bench-training: venv  ## training beside other trainers and libraries, to build/bench/training.json
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/performance/test_training_speed.py tests/performance/test_experts_speed.py -m performance -s -q
+
 bench: venv  ## measurements, written to build/bench/*.json
 	@$(PY) -m pytest tests/performance -m performance -s
 
@@ -65,4 +68,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench bench-verdicts images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench bench-training bench-verdicts images demo demo-down

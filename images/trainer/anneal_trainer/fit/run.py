@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,12 +18,12 @@ from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
 from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, UserMistake
-from anneal_trainer.fit import memory, tensors
+from anneal_trainer.fit import memory, moe, tensors
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import CheckpointStore, fingerprint
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
 from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.passes import quickest
+from anneal_trainer.fit.passes import MAX_NOTE, quickest
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
@@ -101,6 +101,7 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         raise UserMistake("ModelChanged", f"{run.model.uri} changed after the data was prepared: {error}") from error
     adapted = adapt(model.load(run.model, dtype, device), run.lora, run.training.seed)
     adapted.train()
+    slow = moe.speed_up(adapted, dtype)
     way = memory.pass_plan(adapted, run.lora, prepared.shape(), run.training.tokens_per_step, device, dtype)
     memory.recompute(adapted, way)
     preemption.check("loading the base model")
@@ -110,6 +111,7 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, way.tokens,
     )  # fmt: skip
     passes = quickest(adapted, prepared, device, way.tokens, dtype)
+    passes = replace(passes, note="; ".join(filter(None, (*slow, passes.note)))[:MAX_NOTE])
     _LOG.info("rows are run %s", passes.way.lower())
     return Trainer(
         model=adapted,
