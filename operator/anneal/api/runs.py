@@ -12,7 +12,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from anneal.api.dataset import DataFormat, DatasetCounts, DatasetExpectations, DatasetSplit, DatasetStatus
+from anneal.api.dataset import (
+    Balance,
+    Cleaning,
+    Columns,
+    DataFormat,
+    DatasetCounts,
+    DatasetExpectations,
+    DatasetSplit,
+    DatasetStatus,
+    Deduplication,
+    LeakCheck,
+)
 from anneal.api.estimate import Sizes
 from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
@@ -96,6 +107,7 @@ class SourceInput(ApiModel):
     path: str | None = Field(default=None, description="Absolute path in the pod, for pvc://; otherwise it is fetched.")
     access: Access = Field(default_factory=Access, description="How to reach it.")
     format: DataFormat = Field(default="Auto", description="Format of the rows.")
+    columns: Columns | None = Field(default=None, description="Names of its columns, if they are its own.")
 
 
 class PrepareRun(ApiModel):
@@ -107,6 +119,12 @@ class PrepareRun(ApiModel):
     sources: list[SourceInput] = Field(description="Files to read, in order.")
     expect: DatasetExpectations = Field(description="Limits after which to fail.")
     split: DatasetSplit = Field(description="The held-out split.")
+    held_out_source: SourceInput | None = Field(default=None, description="File with the held-out rows, if one has.")
+    category: str | None = Field(default=None, description="Column with the category of a row.")
+    cleaning: Cleaning = Field(default_factory=Cleaning, description="What is done to the text.")
+    deduplication: Deduplication = Field(default_factory=Deduplication, description="Rows that repeat others.")
+    balance: Balance | None = Field(default=None, description="How to even the categories.")
+    leak_check: LeakCheck = Field(default_factory=LeakCheck, description="Rows that give held-out answers away.")
     system_prompt: str | None = Field(default=None, description="System message for rows without one.")
     max_length: int = Field(description="Longest row, in tokens.")
     workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with fit and publish.")

@@ -64,7 +64,7 @@ class Resolved(ApiModel):
     model: Immutable = Field(description="Commit of an hf:// model; digest of the files of any other.")
     sources: list[Immutable] = Field(
         default_factory=list,
-        max_length=16,
+        max_length=17,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        description="The same of each of dataset.sources, in their order.",
+        description="The same of each of dataset.sources, in their order; dataset.split.heldOutSource last.",
     )

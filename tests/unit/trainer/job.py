@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anneal.api.dataset import DatasetExpectations, DatasetSplit
+from anneal.api.dataset import (
+    Balance,
+    Cleaning,
+    Columns,
+    DatasetExpectations,
+    DatasetSplit,
+    Deduplication,
+    LeakCheck,
+)
 from anneal.api.methods import Lora
 from anneal.api.runs import (
     FitRun,
@@ -47,6 +55,12 @@ def prompt_rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def _lines(rows: list[Any]) -> bytes:
+    """Objects as JSON, strings and bytes as they are, one a line."""
+    lines = [r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in rows]
+    return b"".join(line + b"\n" for line in lines)
+
+
 @dataclass
 class Job:
     """A job with its claims as folders below `root`."""
@@ -60,6 +74,15 @@ class Job:
     expect: DatasetExpectations = field(default_factory=DatasetExpectations)
     system_prompt: str | None = None
     base_uri: str = "pvc://hub/tiny"
+    columns: Columns | None = None
+    category: str | None = None
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    deduplication: Deduplication = field(default_factory=Deduplication)
+    balance: Balance | None = None
+    leak_check: LeakCheck = field(default_factory=LeakCheck)
+    content: bytes | None = None
+    """The dataset as bytes, instead of rows."""
+    held_out_rows: list[Any] | None = None
 
     @property
     def workspace(self) -> Path:
@@ -77,19 +100,30 @@ class Job:
     def source(self) -> Path:
         """The dataset, written from `rows`: objects as JSON, strings and bytes as they are."""
         path = self.root / "rows.jsonl"
-        lines = [
-            r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in self.rows
-        ]
-        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        path.write_bytes(_lines(self.rows) if self.content is None else self.content)
         return path
+
+    @property
+    def held_out_source(self) -> SourceInput | None:
+        if self.held_out_rows is None:
+            return None
+        path = self.root / "held-out.jsonl"
+        path.write_bytes(_lines(self.held_out_rows))
+        return SourceInput(uri="pvc://hub/held-out.jsonl", path=str(path))
 
     def prepare_run(self) -> PrepareRun:
         return PrepareRun(
             object=OBJECT,
             model=ModelInput(uri=self.model.uri, path=self.model.path),
-            sources=[SourceInput(uri="pvc://hub/rows.jsonl", path=str(self.source))],
+            sources=[SourceInput(uri="pvc://hub/rows.jsonl", path=str(self.source), columns=self.columns)],
             expect=self.expect,
             split=self.split,
+            held_out_source=self.held_out_source,
+            category=self.category,
+            cleaning=self.cleaning,
+            deduplication=self.deduplication,
+            balance=self.balance,
+            leak_check=self.leak_check,
             system_prompt=self.system_prompt,
             max_length=self.training.max_length,
             workspace=str(self.workspace),

@@ -50,7 +50,10 @@ BAD_ROWS = {
     "unknown shape": BadRow({"q": "a", "a": "b"}, "unknown shape: it has q, a; expected messages"),
     "a key that is half a surrogate": BadRow(r'{"\ud800": 1}', "unknown shape: it has ?"),
     "preference data": BadRow({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference data"),
-    "ShareGPT": BadRow({"conversations": []}, 'rename it to "messages"'),
+    "ShareGPT without turns": BadRow({"conversations": []}, "no messages"),
+    "a ShareGPT tool call": BadRow(
+        {"conversations": [{"from": "function_call", "value": "{}"}]}, "message 1 is a tool call"
+    ),
     "plain text": BadRow({"text": "a"}, "plain text: a row needs a question and an answer"),
     "no answer": BadRow({"prompt": "a"}, "no answer: it has prompt, but no completion, response or output"),
     "no output": BadRow({"instruction": "a"}, "no answer: it has instruction"),
@@ -60,7 +63,10 @@ BAD_ROWS = {
         'both "completion" and "response", and only one can be the answer',
     ),
     "an answer that is a number": BadRow({"prompt": "a", "completion": 1}, '"completion" is a number, not a text'),
-    "a history": BadRow({"instruction": "a", "output": "b", "history": [["c", "d"]]}, '"history" is not supported'),
+    "a history of texts": BadRow(
+        {"instruction": "a", "output": "b", "history": ["c", "d"]},
+        '"history" has a text where a list of question and answer is expected',
+    ),
     "no messages": BadRow({"messages": []}, "no messages"),
     "messages that are no list": BadRow({"messages": {}}, '"messages" is an object, not a list'),
     "a message without a role": BadRow({"messages": [{"content": "a"}]}, "message 1 has no role"),
@@ -123,9 +129,13 @@ def test_bad_rows_within_the_limit_are_left_out(job: Job) -> None:
     [
         (b"", "EmptyDataset", "the dataset is empty: no rows in pvc://hub/rows.jsonl"),
         (b"\n  \n", "EmptyDataset", "the dataset is empty"),
-        (b'[\n{"prompt": "a"}]', "InvalidData", "is one JSON array; write one object a line"),
-        (b"\x1f\x8b\x08", "InvalidData", "is compressed with gzip"),
-        (b"PAR1...", "InvalidData", "is a Parquet file"),
+        (b'[{"prompt": "a"', "InvalidData", "element 1 of pvc://hub/rows.jsonl is broken JSON"),
+        (b"[" * 100_000, "InvalidData", "element 1 of pvc://hub/rows.jsonl is broken JSON (nested too deeply)"),
+        (b"\x1f\x8b\x08", "InvalidData", "is compressed, but broken"),
+        (b"PAR1...", "InvalidData", "is a Parquet file, but cannot be read"),
+        (b"PK\x03\x04", "InvalidData", "is a zip archive; unpack it first"),
+        (b'prompt,response\na,"b', "InvalidData", "is broken CSV: unexpected end of data"),
+        (b"prompt,prompt\na,b", "InvalidData", "is CSV with two columns of one name"),
     ],
 )
 def test_a_bad_file_is_named(job: Job, content: bytes, reason: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The three formats, the draw of the held-out rows, and the counts that say where rows went."""
+"""The formats, the draw of the held-out rows, and the counts that say where rows went."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trainer.job import Job
 
-from anneal.api.dataset import DatasetSplit
+from anneal.api.dataset import DatasetSplit, Deduplication
 from anneal_trainer.prepare.formats import Message, to_messages
-from anneal_trainer.prepare.split import Example, draw, key_of
+from anneal_trainer.prepare.split import Candidate, draw
 
 ASKED = [Message("user", "light on"), Message("assistant", "On")]
 SYSTEM = Message("system", "Answer with a word.")
@@ -25,6 +25,20 @@ ROWS: dict[str, tuple[dict[str, Any], list[Message]]] = {
         [SYSTEM, *ASKED],
     ),
     "Alpaca": ({"instruction": "light on", "input": "", "output": "On"}, ASKED),
+    "Alpaca with history": (
+        {"instruction": "light on", "output": "On", "history": [["hello", "Hi"]], "system": SYSTEM.content},
+        [SYSTEM, Message("user", "hello"), Message("assistant", "Hi"), *ASKED],
+    ),
+    "ShareGPT": (
+        {
+            "conversations": [
+                {"from": "system", "value": SYSTEM.content},
+                {"from": "human", "value": "light on"},
+                {"from": "gpt", "value": "On"},
+            ]
+        },
+        [SYSTEM, *ASKED],
+    ),
     "Alpaca with input": (
         {"instruction": "Say what it does.", "input": "light on", "output": "On"},
         [Message("user", "Say what it does.\n\nlight on"), ASKED[1]],
@@ -57,45 +71,67 @@ def test_the_system_prompt_of_the_job_goes_before_rows_that_have_none(job: Job) 
     assert "Be brief." in systems <= {"Be brief.", SYSTEM.content}
 
 
-def example(prompt: str, answer: str) -> Example:
-    return Example((Message("user", prompt), Message("assistant", answer)))
+def candidates(pairs: list[tuple[str, str]]) -> list[Candidate]:
+    """One a (group, category); what a row says is its group and its place among equals."""
+    return [
+        Candidate(index, f"{group}{category}{pairs[:index].count((group, category))}".encode(), ord(group), category)
+        for index, (group, category) in enumerate(pairs)
+    ]
 
 
-texts = st.sampled_from("abcdefgh")
-examples = st.lists(st.builds(example, texts, texts), min_size=2, max_size=40)
+groups_and_categories = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xyz")), max_size=40)
 
 
 @settings(deadline=None)
-@given(examples=examples, held_out=st.integers(0, 20), seed=st.integers(0, 3))
-def test_no_prompt_is_on_both_sides(examples: list[Example], held_out: int, seed: int) -> None:
-    split = draw(examples, held_out, seed)
-    assert sorted(split.train + split.held_out) == list(range(len(examples)))
+@given(pairs=groups_and_categories, held_out=st.integers(0, 20), seed=st.integers(0, 3))
+def test_no_group_is_on_both_sides(pairs: list[tuple[str, str]], held_out: int, seed: int) -> None:
+    rows = candidates(pairs)
+    split = draw(rows, held_out, seed)
+    assert sorted(split.train + split.held_out) == list(range(len(rows)))
     assert len(split.held_out) <= held_out
-    assert not {examples[i].prompt for i in split.train} & {examples[i].prompt for i in split.held_out}
+    assert not {rows[i].group for i in split.train} & {rows[i].group for i in split.held_out}
 
 
 @settings(deadline=None)
-@given(examples=examples, order=st.randoms(use_true_random=False), seed=st.integers(0, 3))
+@given(pairs=groups_and_categories, order=st.randoms(use_true_random=False), seed=st.integers(0, 3))
 def test_the_draw_depends_on_what_rows_say_and_not_on_their_order(
-    examples: list[Example], order: Any, seed: int
+    pairs: list[tuple[str, str]], order: Any, seed: int
 ) -> None:
-    def drawn(rows: list[Example]) -> tuple[list[str], list[str]]:
+    def drawn(rows: list[Candidate]) -> tuple[list[bytes], list[bytes]]:
+        key = {row.index: row.key for row in rows}
         split = draw(rows, 5, seed)
-        return [key_of(rows[i].messages) for i in split.train], [key_of(rows[i].messages) for i in split.held_out]
+        return [key[i] for i in split.train], [key[i] for i in split.held_out]
 
-    shuffled = examples[:]
+    rows = candidates(pairs)
+    shuffled = rows[:]
     order.shuffle(shuffled)
-    assert drawn(shuffled) == drawn(examples)
+    assert drawn(shuffled) == drawn(rows)
 
 
 def test_another_seed_draws_other_rows() -> None:
-    rows = [example(str(i), "x") for i in range(100)]
+    rows = [Candidate(i, str(i).encode(), i) for i in range(100)]
     first, second = (set(draw(rows, 20, seed).held_out) for seed in (1, 2))
     assert len(first) == len(second) == 20
     assert len(first & second) < 15
 
 
-def test_repeated_rows_are_counted_and_have_ids_of_their_own(job: Job) -> None:
+def test_the_draw_keeps_the_shares_of_categories() -> None:
+    rows = [Candidate(i, str(i).encode(), i, "rare" if i % 10 == 0 else "usual") for i in range(1000)]
+    drawn = draw(rows, 50, 0).held_out
+    assert (len(drawn), sum(i % 10 == 0 for i in drawn)) == (50, 5)
+
+
+def test_a_draw_by_row_would_leak_what_the_draw_by_group_keeps_together() -> None:
+    rows = candidates([("a", "")] * 10 + [("b", "")] * 10)
+    by_row = draw([Candidate(r.index, r.key, r.index) for r in rows], 10, 0)
+    assert {rows[i].group for i in by_row.train} & {rows[i].group for i in by_row.held_out}
+    by_group = draw(rows, 10, 0)
+    assert len(by_group.held_out) == 10
+    assert not {rows[i].group for i in by_group.train} & {rows[i].group for i in by_group.held_out}
+
+
+def test_repeated_rows_can_be_kept_and_have_ids_of_their_own(job: Job) -> None:
+    job.deduplication = Deduplication(exact="Keep")
     job.rows = [{"prompt": "same", "completion": "On"}] * 3 + job.rows[:12]
     for seed in range(20):  # until the repeated prompt is among those held out
         job.split = DatasetSplit(held_out=5, seed=seed)
@@ -108,4 +144,4 @@ def test_repeated_rows_are_counted_and_have_ids_of_their_own(job: Job) -> None:
     assert len(same) == 3
     assert len({r["id"] for r in rows}) == len(rows) == prepared.dataset.counts.held_out
     report = json.loads((job.workspace / "data" / "report.json").read_text())
-    assert (report["repeatedRows"], report["heldOutPrompts"]) == (2, len(rows) - 2)
+    assert report["heldOutPrompts"] == len(rows) - 2

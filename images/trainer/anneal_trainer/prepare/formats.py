@@ -6,11 +6,12 @@ usual cause is a file made for another kind of training.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anneal.api.dataset import DataFormat
+from anneal.api.dataset import Columns, DataFormat
 
 Row = Mapping[str, Any]
 
@@ -38,10 +39,26 @@ def to_messages(row: Row, wanted: DataFormat) -> list[Message]:
     return _READERS[detect(row) if wanted == "Auto" else wanted](row)
 
 
+def renamed(row: Row, columns: Columns) -> Row:
+    """The row under the names that the formats have, and with nothing else that makes an example.
+
+    Raises RowError for a column that is named and not there.
+    """
+    found = {}
+    for name, column in columns.to_json().items():
+        if column in row:
+            found[name] = row[column]
+        elif name != "system":
+            raise RowError(f'no column "{column}", which columns.{name} names: it has {_keys(row)}')
+    return found
+
+
 def detect(row: Row) -> DataFormat:
     """The shape of a row by its keys. Raises RowError with the likely reason when there is none."""
     if "messages" in row:
         return "Messages"
+    if "conversations" in row:
+        return "ShareGPT"
     if "prompt" in row and ("completion" in row or "response" in row):
         return "PromptCompletion"
     if "instruction" in row and "output" in row:
@@ -52,15 +69,13 @@ def detect(row: Row) -> DataFormat:
 def _why_unknown(row: Row) -> str:
     if "chosen" in row or "rejected" in row:
         return "preference data (chosen, rejected), which supervised fine-tuning cannot learn from"
-    if "conversations" in row:
-        return 'ShareGPT data ("conversations"): rename it to "messages" with "role" and "content"'
     if set(row) == {"text"}:
         return 'plain text: a row needs a question and an answer, such as "prompt" and "completion"'
     if "prompt" in row or "instruction" in row:
         return f"no answer: it has {_keys(row)}, but no completion, response or output"
     return (
-        f"unknown shape: it has {_keys(row)}; expected messages, prompt and completion (or response), or instruction"
-        " and output"
+        f"unknown shape: it has {_keys(row)}; expected messages, conversations, prompt and completion (or response), or"
+        " instruction and output; other names are told by dataset.sources[].columns"
     )
 
 
@@ -87,15 +102,55 @@ def _from_prompt_completion(row: Row) -> list[Message]:
     return _with_system(row, before + after)
 
 
+def _from_sharegpt(row: Row) -> list[Message]:
+    turns = _structured(_need(row, "conversations", "ShareGPT"))
+    if not isinstance(turns, list):
+        raise RowError(f'"conversations" is {_kind(turns)}, not a list')
+    return _with_system(row, [_sharegpt_turn(turn, f"message {i}") for i, turn in enumerate(turns, start=1)])
+
+
+def _sharegpt_turn(entry: Any, name: str) -> Message:
+    if isinstance(entry, dict) and "from" not in entry:
+        return _turn(entry, name)
+    if not isinstance(entry, dict):
+        raise RowError(f"{name} is {_kind(entry)}, not an object with from and value")
+    speaker, value = entry["from"], entry.get("value")
+    if speaker in ("function_call", "observation", "tool"):
+        raise RowError(f"{name} is a tool call, which cannot be learned from yet")
+    if not isinstance(value, str):
+        raise RowError(f"the value of {name} is {_kind(value)}, not a text")
+    return Message(_SPEAKERS.get(speaker, str(speaker)), value)
+
+
 def _from_alpaca(row: Row) -> list[Message]:
-    if row.get("history"):
-        raise RowError('"history" is not supported: write the conversation as "messages"')
     question = _message("user", _need(row, "instruction", "Alpaca"), "instruction").content
     context = row.get("input") or ""
     if context:
         question = f"{question}\n\n{_message('user', context, 'input').content}"
     answer = _message("assistant", _need(row, "output", "Alpaca"), "output")
-    return _with_system(row, [Message("user", question), answer])
+    return _with_system(row, [*_history(row), Message("user", question), answer])
+
+
+def _history(row: Row) -> list[Message]:
+    """The turns before, given as [[question, answer], …]."""
+    turns = _structured(row.get("history") or [])
+    pairs = turns if isinstance(turns, list) else [turns]
+    messages = []
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RowError(f'"history" has {_kind(pair)} where a list of question and answer is expected')
+        messages += [_message("user", pair[0], "history"), _message("assistant", pair[1], "history")]
+    return messages
+
+
+def _structured(value: Any) -> Any:
+    """A list, also where it was written as JSON into a cell of text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise RowError(f"broken JSON in a cell ({str(error)[:80]})") from error
+    return value
 
 
 def _with_system(row: Row, messages: list[Message]) -> list[Message]:
@@ -116,6 +171,7 @@ def _message(role: str, content: Any, name: str) -> Message:
 
 
 def _message_list(value: Any, name: str) -> list[Message]:
+    value = _structured(value)
     if not isinstance(value, list):
         raise RowError(f"{name} is {_kind(value)}, not a list")
     return [_turn(entry, f"message {i}") for i, entry in enumerate(value, start=1)]
@@ -139,13 +195,14 @@ def _kind(value: Any) -> str:
     """What a JSON value is, for people."""
     if value is None:
         return "null"
-    return {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}[
-        type(value)
-    ]
+    return _KINDS.get(type(value), type(value).__name__)
 
 
+_KINDS = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+_SPEAKERS = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _READERS: dict[DataFormat, Callable[[Row], list[Message]]] = {
     "Messages": _from_messages,
     "PromptCompletion": _from_prompt_completion,
     "Alpaca": _from_alpaca,
+    "ShareGPT": _from_sharegpt,
 }

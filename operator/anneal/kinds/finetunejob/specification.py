@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from anneal.api.finetunejob import FineTuneJob, FineTuneJobSpec
 from anneal.api.references import parse
 from anneal.kinds.contract import Object
+from anneal.kinds.finetunejob import examples
 from anneal.kinds.validation import complaint
 
 ADVICE = "correct it and apply the object again"
@@ -45,6 +46,7 @@ def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
         yield "spec.training has both epochs and maxSteps, which contradict each other: set only one of them"
     if spec.lora is not None and not Decimal(spec.lora.dropout) < 1:
         yield f"spec.lora.dropout is '{spec.lora.dropout}': it must be at least 0 and less than 1, such as \"0.05\""
+    yield from examples.problems(spec.dataset)
     for field, quantity in (
         ("spec.resources.cpu", spec.resources.cpu),
         ("spec.resources.memory", spec.resources.memory),
@@ -63,5 +65,5 @@ def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
 def uris(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
     """(field, URI) of every location that the spec names."""
     cache = (("spec.model.cache", spec.model.cache),) if spec.model.cache is not None else ()
-    sources = ((f"spec.dataset.sources[{i}].uri", s.uri) for i, s in enumerate(spec.dataset.sources))
+    sources = ((f"{field}.uri", source.uri) for field, source in examples.sources(spec.dataset))
     return ("spec.model.uri", spec.model.uri), *cache, *sources, ("spec.output.uri", spec.output.uri)

@@ -31,6 +31,7 @@ from anneal.api.training import Progress
 from anneal.api.workloads import Resources
 from anneal.kinds.children import child_name, credentials_path, identity
 from anneal.kinds.conditions import Mark, no, yes
+from anneal.kinds.finetunejob import examples
 from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated
 from anneal.kinds.finetunejob.progress import checkpointed, interrupted
@@ -97,6 +98,12 @@ def prepare_run(ctx: Context) -> PrepareRun:
         sources=[_source(ctx, source) for source in spec.dataset.sources],
         expect=spec.dataset.expect,
         split=spec.dataset.split,
+        held_out_source=_source(ctx, held_out) if (held_out := spec.dataset.split.held_out_source) else None,
+        category=spec.dataset.category,
+        cleaning=spec.dataset.cleaning,
+        deduplication=spec.dataset.deduplication,
+        balance=spec.dataset.balance,
+        leak_check=spec.dataset.leak_check,
         system_prompt=spec.dataset.system_prompt,
         max_length=spec.training.max_length,
     )
@@ -199,11 +206,7 @@ def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
 
 
 def _prepared(status: FineTuneJobStatus) -> Mark:
-    counts = _needed(status.dataset, "dataset").counts
-    return yes(
-        Reason.PREPARED,
-        f"{counts.train} rows to train on, {counts.held_out} held out, {counts.invalid} left out as invalid",
-    )
+    return yes(Reason.PREPARED, examples.summary(_needed(status.dataset, "dataset")))
 
 
 def _trained(status: FineTuneJobStatus) -> Mark:
@@ -237,7 +240,9 @@ def _model(ctx: Context, model: BaseModelSource) -> ModelInput:
 def _source(ctx: Context, source: DatasetSource) -> SourceInput:
     where = parse(source.uri)
     path = mounted(where).path if isinstance(where, PvcLocation) else None
-    return SourceInput(uri=source.uri, path=path, access=_access(ctx, source), format=source.format)
+    return SourceInput(
+        uri=source.uri, path=path, access=_access(ctx, source), format=source.format, columns=source.columns
+    )
 
 
 def _access(ctx: Context, source: BaseModelSource | DatasetSource) -> Access:
@@ -255,7 +260,7 @@ def _is_below(uri: str, folder: str) -> bool:
 
 def _secrets(spec: FineTuneJobSpec) -> tuple[str, ...]:
     """The Secrets of everything that is fetched, each once, sorted."""
-    named = (spec.model.secret_ref, *(source.secret_ref for source in spec.dataset.sources))
+    named = (spec.model.secret_ref, *(source.secret_ref for _, source in examples.sources(spec.dataset)))
     return tuple(sorted({reference.name for reference in named if reference is not None}))
 
 

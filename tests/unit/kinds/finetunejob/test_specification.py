@@ -34,6 +34,34 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"training": {"weightDecay": "10"}},
         "spec.training.weightDecay is '10': it must be from 0 to 1, such as \"0.01\"",
     ),
+    "a draw and a file": (
+        {"dataset": {"split": {"heldOut": 10, "heldOutSource": {"uri": "pvc://hub/test.jsonl"}}}},
+        "spec.dataset.split: heldOut and heldOutSource contradict each other: set only one of them",
+    ),
+    "a question without its answer": (
+        {"dataset": {"sources": [{"uri": "pvc://hub/a.csv", "columns": {"prompt": "q"}}]}},
+        "spec.dataset.sources[0].columns: columns must name either messages, or both prompt and completion",
+    ),
+    "columns of a format": (
+        {"dataset": {"sources": [{"uri": "pvc://hub/a.csv", "columns": {"messages": "m"}, "format": "Alpaca"}]}},
+        "spec.dataset.sources[0]: columns and format contradict each other: set only one of them",
+    ),
+    "a threshold that all reach": (
+        {"dataset": {"deduplication": {"threshold": "0.1"}}},
+        "spec.dataset.deduplication.threshold is '0.1': it must be from 0.3 to 1, such as \"0.8\"",
+    ),
+    "a threshold that none reaches": (
+        {"dataset": {"leakCheck": {"threshold": "80"}}},
+        "spec.dataset.leakCheck.threshold is '80': it must be from 0.3 to 1, such as \"0.8\"",
+    ),
+    "balance of nothing": (
+        {"dataset": {"balance": {}}},
+        "spec.dataset: balance needs category: the column with the category of a row",
+    ),
+    "fewer than the fewest": (
+        {"dataset": {"expect": {"minExamples": 20, "maxExamples": 10}}},
+        "spec.dataset.expect: maxExamples must not be less than minExamples (10 unless it is set)",
+    ),
     "epochs and steps": (
         {"training": {"epochs": 1, "maxSteps": 10}},
         "spec.training has both epochs and maxSteps, which contradict each other: set only one of them",

@@ -1,0 +1,151 @@
+"""Which of the valid rows are used, and for what: repeats, conflicts, the held-out draw, balance, leaks, in that order.
+
+Each step sees what the ones before left. A row that is left out keeps its reason, and the row that it repeats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from anneal.api.runs import PrepareRun
+from anneal_trainer.errors import UserMistake
+from anneal_trainer.prepare import balance, deduplicate, leaks, similar
+from anneal_trainer.prepare.split import Candidate, Split, draw
+from anneal_trainer.prepare.store import Store
+from anneal_trainer.prepare.words import runs
+
+#: Where a valid row is, in words: "line 3 of pvc://…".
+Where = Callable[[int], str]
+
+
+@dataclass
+class Choice:
+    """What becomes of every valid row: in `train`, in `held_out`, or left out for a reason.
+
+    Attributes:
+        left_out: of each row that is not used, (reason, sentence).
+        conflicts: groups of rows with one prompt and different answers.
+    """
+
+    train: list[int] = field(default_factory=list)
+    held_out: list[int] = field(default_factory=list)
+    left_out: dict[int, tuple[str, str]] = field(default_factory=dict)
+    conflicts: list[list[int]] = field(default_factory=list)
+
+    def reasons(self) -> Counter[str]:
+        return Counter(reason for reason, _ in self.left_out.values())
+
+
+def choose(store: Store, run: PrepareRun, where: Where, check: Callable[[], None]) -> Choice:
+    """Decides about every row. `check` is called now and then, to let the run be interrupted. Raises UserMistake."""
+    choice = Choice()
+    wanted = run.deduplication
+    given = _given(store, run)
+    if wanted.exact == "Drop":
+        sides = [key + bytes([row in given]) for row, key in enumerate(store.keys)]
+        _leave_out(choice, deduplicate.exact(sides), "Duplicate", "the same as", where)
+    _settle_conflicts(choice, store, run, [row for row in _used(choice, store) if row not in given], where)
+    questions = runs(store.words.questions, deduplicate.RUN)
+    pairs = None
+    if wanted.near != "Ignore":
+        threshold = float(wanted.threshold)
+        pairs = similar.pairs(questions, threshold, check)
+        if wanted.near == "Drop":
+            unused = np.array([row in choice.left_out or row in given for row in range(len(store))])
+            own = ~(unused[pairs[0]] | unused[pairs[1]])
+            repeats = deduplicate.near(store, (pairs[0][own], pairs[1][own]), threshold)
+            _leave_out(choice, repeats, "NearDuplicate", "much like", where)
+    split = _split(choice, store, run, given, pairs)
+    choice.train, choice.held_out = split.train, split.held_out
+    _even(choice, store, run)
+    check()
+    found = leaks.find(store.words, questions, choice.train, choice.held_out, float(run.leak_check.threshold))
+    _stop_leaks(choice, run, found, where)
+    return choice
+
+
+def _given(store: Store, run: PrepareRun) -> frozenset[int]:
+    """The rows of the held-out file, if there is one: the last source."""
+    if run.held_out_source is None:
+        return frozenset()
+    return frozenset(np.flatnonzero(store.sources() == len(run.sources)).tolist())
+
+
+def _used(choice: Choice, store: Store) -> list[int]:
+    return [row for row in range(len(store)) if row not in choice.left_out]
+
+
+def _leave_out(choice: Choice, repeats: Mapping[int, int], reason: str, how: str, where: Where) -> None:
+    for row, other in repeats.items():
+        choice.left_out.setdefault(row, (reason, f"{how} {where(other)}"))
+
+
+def _settle_conflicts(choice: Choice, store: Store, run: PrepareRun, rows: list[int], where: Where) -> None:
+    choice.conflicts = deduplicate.conflicts(rows, store)
+    if not choice.conflicts or run.deduplication.conflicts == "Keep":
+        return
+    if run.deduplication.conflicts == "Fail":
+        first = choice.conflicts[0]
+        raise UserMistake(
+            "ConflictingRows",
+            f"{len(choice.conflicts)} prompts have different answers, the first one in {where(first[0])} and"
+            f" {where(first[1])}: correct them, or set dataset.deduplication.conflicts to Drop or Keep",
+        )
+    prompts = {store.prompts[group[0]] for group in choice.conflicts}
+    for row in rows:
+        if store.prompts[row] in prompts:
+            choice.left_out[row] = ("Conflict", "its prompt has different answers in other rows")
+
+
+def _split(choice: Choice, store: Store, run: PrepareRun, given: frozenset[int], pairs: similar.Pairs | None) -> Split:
+    groups = deduplicate.groups(store, pairs)
+    used = _used(choice, store)
+    rows = [Candidate(row, store.keys[row], int(groups[row]), store.labels[row][0]) for row in used]
+    if run.held_out_source is None:
+        return draw(rows, held_out_of(run), run.split.seed)
+    ordered = draw(rows, 0, run.split.seed).train
+    return Split([row for row in ordered if row not in given], [row for row in ordered if row in given])
+
+
+def held_out_of(run: PrepareRun) -> int:
+    """How many rows are to be held out, where they are drawn."""
+    wanted = run.split.held_out
+    return 150 if wanted is None else wanted
+
+
+def _even(choice: Choice, store: Store, run: PrepareRun) -> None:
+    if run.balance is None:
+        return
+    categories = [category for category, _ in store.labels]
+    choice.train, dropped = balance.even(choice.train, categories, run.balance)
+    for row in dropped:
+        choice.left_out[row] = ("Balance", f"its category '{categories[row][:40]}' has too many rows")
+
+
+def _stop_leaks(choice: Choice, run: PrepareRun, found: Mapping[int, int], where: Where) -> None:
+    if not found:
+        return
+    row, other = next(iter(found.items()))
+    example = f"{where(row)} is much like {where(other)}"
+    if run.leak_check.policy == "Fail":
+        raise UserMistake(
+            "HeldOutLeaked",
+            f"{len(found)} training rows give held-out rows away: {example}. Take them out, or set"
+            " dataset.leakCheck.policy to Drop",
+        )
+    if len(found) >= len(set(choice.train)):
+        raise UserMistake(
+            "HeldOutLeaked",
+            f"all {len(found)} training rows give held-out rows away: {example}. The held-out rows must be others than"
+            " the training rows",
+        )
+    _leave_out(choice, found, "Leak", "gives away the held-out", where)
+    choice.train = _without(choice.train, found)
+
+
+def _without(rows: Iterable[int], unwanted: Mapping[int, int]) -> list[int]:
+    return [row for row in rows if row not in unwanted]

@@ -1,0 +1,99 @@
+"""From files to valid rows: each row is read, taken for one of the formats, cleaned, checked and put into tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from anneal.api.dataset import SourceFound
+from anneal.api.runs import PrepareRun, SourceInput
+from anneal_trainer.prepare import cleaning, containers, validate
+from anneal_trainer.prepare.containers import Record
+from anneal_trainer.prepare.formats import RowError, detect, renamed, to_messages
+from anneal_trainer.prepare.ledger import Ledger
+from anneal_trainer.prepare.split import Example
+from anneal_trainer.prepare.store import Store
+from anneal_trainer.prepare.template import ChatTemplate
+
+_DETECTED_LETTERS = 96
+
+
+@dataclass
+class Reader:
+    """Fills a store from sources, one after the other.
+
+    Attributes:
+        flags: of how many rows each flag of `DatasetStatus.flagged` is true.
+        units: of each source read so far, what its rows are called: line, element or row.
+    """
+
+    run: PrepareRun
+    template: ChatTemplate
+    max_length: int
+    store: Store
+    ledger: Ledger
+    flags: Counter[str] = field(default_factory=Counter)
+    units: list[str] = field(default_factory=list)
+
+    def read(self, source: SourceInput, stream: BinaryIO, name: str, check: Callable[[], None]) -> SourceFound:
+        """Reads a whole source. `check` is called for every row. Raises UserMistake where the file itself is broken."""
+        container = containers.opened(stream, name)
+        formats: Counter[str] = Counter()
+        self.units.append("row")
+        rows = 0
+        for record in container.records:
+            check()
+            rows += 1
+            self.units[-1] = record.unit
+            try:
+                formats[self._take(source, record)] += 1
+            except RowError as error:
+                self.ledger.refuse(name, record.unit, record.number, str(error))
+        return SourceFound(detected=_sentence(container.kind, formats, source), rows=rows)
+
+    def _take(self, source: SourceInput, record: Record) -> str:
+        """Keeps a row; the format that it has. Raises RowError."""
+        raw = record.read()
+        row = renamed(raw, source.columns) if source.columns is not None else raw
+        format_ = detect(row) if source.format == "Auto" else source.format
+        messages = to_messages(row, format_)
+        validate.check(messages)
+        messages, flags = cleaning.clean(messages, self.run.cleaning)
+        validate.check(messages)  # what is left of a text of control characters is no text
+        messages = validate.with_system(messages, self.run.system_prompt)
+        labels = (
+            _label(raw, self.run.category, "category"),
+            _label(raw, self.run.split.group_by, "split.groupBy"),
+        )
+        rendered = self.template.render(messages)
+        if len(rendered.tokens) > self.max_length:
+            raise RowError(f"too long: {len(rendered.tokens)} tokens, at most {self.max_length} (training.maxLength)")
+        place = (len(self.units) - 1, record.number)
+        self.store.add(Example(tuple(messages)), rendered, place, labels)
+        self.flags.update(flags)
+        return format_
+
+
+def _label(row: Mapping[str, Any], column: str | None, field_: str) -> str:
+    """What a column says of a row; "a.b" is b in the object a. Raises RowError where it says nothing."""
+    if column is None:
+        return ""
+    outer, _, inner = column.partition(".")
+    value: Any = row.get(column)
+    if value is None and inner and isinstance(row.get(outer), Mapping):
+        value = row[outer].get(inner)
+    if value is None or isinstance(value, list | dict) or str(value) == "":
+        raise RowError(f'no value in "{column[:40]}", which dataset.{field_} names')
+    return str(value)
+
+
+def _sentence(kind: str, formats: Mapping[str, int], source: SourceInput) -> str:
+    """What a source turned out to be and why, for people."""
+    why = "by columns" if source.columns is not None else "by its keys" if source.format == "Auto" else "as told"
+    counted = ", ".join(
+        name if len(formats) == 1 else f"{name} ({rows} rows)" for name, rows in sorted(formats.items())
+    )
+    sentence = f"{kind}; {counted}, {why}" if counted else f"{kind}; no valid row"
+    return sentence if len(sentence) <= _DETECTED_LETTERS else sentence[: _DETECTED_LETTERS - 1] + "…"

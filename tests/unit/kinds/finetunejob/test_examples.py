@@ -1,0 +1,32 @@
+"""The data in a sentence: where rows went, and what to know before more is spent on them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.builders import digest
+
+from anneal.api.dataset import DatasetCounts, DatasetStatus, RowCount
+from anneal.kinds.finetunejob.examples import summary
+
+
+def status(train: int, **more: list[RowCount]) -> DatasetStatus:
+    counts = DatasetCounts(read=train + 152, invalid=2, train=train, held_out=150, train_tokens=1)
+    return DatasetStatus(digest=digest("a"), test_digest=digest("b"), counts=counts, **more)
+
+
+def test_every_reason_is_told() -> None:
+    found = status(
+        1200,
+        left_out=[RowCount(reason="Duplicate", rows=3), RowCount(reason="Leak", rows=1)],
+        flagged=[RowCount(reason="Conflict", rows=4)],
+    )
+    assert summary(found) == (
+        "1200 rows to train on, 150 held out, 2 left out as invalid, 3 as Duplicate, 1 as Leak; Conflict in 4 rows"
+    )
+
+
+@pytest.mark.parametrize("train", [499, 5001])
+def test_outside_of_what_is_usual_it_says_so(train: int) -> None:
+    assert summary(status(train)).endswith("; 500 to 5000 rows to train on are usual")
+    assert "usual" not in summary(status(500))
+    assert "usual" not in summary(status(5000))
