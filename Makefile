@@ -24,6 +24,7 @@ lock:  ## resolve all requirements anew: the images get the versions that the de
 	$(LOCK) pyproject.toml --extra trainer --extra serving $(TESTED) -o images/base/requirements.txt
 	$(LOCK) pyproject.toml --extra evaluator $(TESTED) -o images/evaluator/requirements.txt
 	$(LOCK) pyproject.toml --extra operator $(TESTED) -o images/operator/requirements.txt
+	$(LOCK) --no-deps images/trainer/requirements.in $(TESTED) -o images/trainer/requirements.txt
 	$(LOCK) --no-deps images/triton/requirements.in -o images/triton/requirements.txt
 	$(LOCK) --no-deps images/demo/requirements.in -o images/demo/requirements.txt
 	$(LOCK) images/uv.in -o images/uv.txt

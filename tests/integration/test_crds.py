@@ -85,8 +85,40 @@ def test_sample_is_accepted(server: Server, kind: str) -> None:
 
 
 UNPRICED = {"baselines": [{"name": "base", "hosted": {"openAI": {"model": "gpt-5"}}}]}
+#: The sample of a FineTuneJob, without a method.
+FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k != "lora"}
+EXPERTS = {"targetParameters": ["experts.down_proj"]}
 REFUSED: list[tuple[str, str, Any, str]] = [
-    ("FineTuneJob", "spec.lora", None, "exactly one of lora must be set"),
+    ("FineTuneJob", "spec.lora", None, "exactly one of lora, qlora, full must be set"),
+    ("FineTuneJob", "spec.lora.dropout", "1.0", "dropout must be at least 0 and less than 1"),
+    ("FineTuneJob", "spec.lora", {**EXPERTS, "dropout": "0.1"}, "targetParameters and dropout contradict each other"),
+    ("FineTuneJob", "spec.lora", {**EXPERTS, "dora": True}, "targetParameters and dora contradict each other"),
+    (
+        "FineTuneJob",
+        "spec.lora",
+        {**EXPERTS, "initialisation": "OLoRA"},
+        "targetParameters and initialisation PiSSA or OLoRA contradict each other",
+    ),
+    (
+        "FineTuneJob",
+        "spec.lora",
+        {"dora": True, "initialisation": "PiSSA"},
+        "dora and initialisation PiSSA or OLoRA contradict each other",
+    ),
+    ("FineTuneJob", "spec.training.maxSteps", 10, "epochs and maxSteps contradict each other"),
+    (
+        "FineTuneJob",
+        "spec.training",
+        {"warmupSteps": 0, "warmupRatio": "0.1"},
+        "warmupSteps and warmupRatio contradict each other",
+    ),
+    ("FineTuneJob", "spec.training.warmupRatio", "1.5", "warmupRatio must be from 0 to 1"),
+    (
+        "FineTuneJob",
+        "spec",
+        {**FINE_TUNING, "full": {}, "output": {"uri": "pvc://models/a", "merge": True}},
+        "output.merge is for adapters",
+    ),
     ("FineTuneJob", "spec.training.learningRate", "abc", "must be a decimal number in quotes"),
     ("FineTuneJob", "spec.resources.memory", "6 GB", "must be a quantity"),
     ("FineTuneJob", "spec.resources.nodes", 2, "resources.nodes above 1 needs workspace.accessMode ReadWriteMany"),
@@ -161,6 +193,8 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "model": ("spec.model.uri", "pvc://hub/other"),
         "dataset": ("spec.dataset.split.seed", 7),
         "lora": ("spec.lora.rank", 4),
+        "qlora": ("spec", {**FINE_TUNING, "qlora": {}}),
+        "full": ("spec", {**FINE_TUNING, "full": {}}),
         "training": ("spec.training.epochs", 5),
         "resources": ("spec.resources.memory", "9Gi"),
         "scheduling": ("spec.scheduling.priorityClassName", "high"),

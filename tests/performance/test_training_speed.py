@@ -23,7 +23,8 @@ from anneal.api.methods import Lora
 from anneal.api.training import Training
 from anneal_trainer.fit import loop
 from anneal_trainer.fit.batches import StepPlan
-from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Alone
 from anneal_trainer.fit.state import TrainingState
@@ -94,7 +95,8 @@ def seconds_of_ours(rows: TrainingRows) -> float:
     began = time.process_time()
     passes = quickest(tuned, rows, torch.device("cpu"), 4096, torch.float32)
     state = TrainingState()
-    loop.train(loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone()), state, lambda: None)
+    trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone())
+    loop.train(trainer, state, lambda: None)
     assert state.tokens == rows.lengths.sum()
     return time.process_time() - began
 

@@ -83,6 +83,7 @@ def trained(name: str = "intents-v1", completed: str = "2025-12-31T10:00:00Z", *
     artifact = {
         "uri": folder,
         "digest": digest(name),
+        "contents": "Adapter",
         "baseUri": "pvc://hub/base",
         "baseDigest": digest("base"),
         "chatTemplateHash": digest("template"),

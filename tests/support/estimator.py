@@ -23,8 +23,8 @@ from anneal.estimate.memory import Adapter, PassPlan, Work, kept_bytes, loss_byt
 from anneal.estimate.shape import shape_of
 from anneal_trainer.fit import attention, memory, packing
 from anneal_trainer.fit.batches import Batch
-from anneal_trainer.fit.lora import adapt
 from anneal_trainer.fit.loss import PiecewiseLoss
+from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.prefix import alone
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import flatten

@@ -183,8 +183,11 @@ def longest_context(directory: Path) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def load(model: MountedPath, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model with frozen weights, ready for training. Raises UserMistake when weights are missing or broken."""
+def load(model: MountedPath, dtype: torch.dtype | str, device: torch.device, quantisation: Any = None) -> Any:
+    """The model with frozen weights; the dtype "auto" is that of its files. `quantisation` is transformers' own.
+
+    Raises UserMistake when weights are missing or broken.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -196,6 +199,8 @@ def load(model: MountedPath, dtype: torch.dtype, device: torch.device) -> Any:
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            device_map={"": device},
+            quantization_config=quantisation,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserMistake("ModelUnusable", f"the base model {model.uri} cannot be loaded: {error}") from error
@@ -207,7 +212,7 @@ def load(model: MountedPath, dtype: torch.dtype, device: torch.device) -> Any:
         )
     loaded.requires_grad_(requires_grad=False)
     loaded.config.use_cache = False
-    return loaded.to(device)
+    return loaded
 
 
 def _loader(directory: Path) -> Any:

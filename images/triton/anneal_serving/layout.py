@@ -12,7 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from anneal.api.artifacts import DigestMismatchError, verify_artifact, verify_base_model
+from anneal.api.artifacts import DigestMismatchError, Manifest, read_manifest, verify_artifact, verify_base_model
 from anneal.api.runs import EXIT_USER_MISTAKE, RUN_FILE, MountedPath, RunResult, ServedModel, ServeRun, parse_run
 from anneal_serving.repository import Settings, write_model
 from anneal_serving.termination import failed, write_result
@@ -51,12 +51,8 @@ def lay_out(run: ServeRun) -> tuple[RunResult, int]:
     _empty(Path(run.repository))
     threads = max(1, len(os.sched_getaffinity(0)) // max(1, len(run.models)))
     for index, model in enumerate(run.models):
-        settings = Settings(
-            base=model.base.path,
-            adapter=model.adapter.path if model.adapter else "",
-            tokenizer=tokenizer_of(model, run.models),
-            threads=threads,
-        )
+        base, adapter = parts_of(model)
+        settings = Settings(base=base, adapter=adapter, tokenizer=tokenizer_of(model, run.models), threads=threads)
         gpu = index % run.accelerators if run.accelerators else None
         write_model(Path(run.repository), model.name, settings, run.max_batch_size, gpu)
     message = f"{len(run.models)} models verified and laid out."
@@ -64,22 +60,40 @@ def lay_out(run: ServeRun) -> tuple[RunResult, int]:
 
 
 def verify(model: ServedModel) -> None:
-    """Raises DigestMismatchError, naming the model, the URI and the file that differs."""
-    subject = model.base
+    """Raises DigestMismatchError, naming the model, the URI and the file that differs.
+
+    The base of a whole model is not looked at: nothing of it is served.
+    """
+    subject = model.adapter or model.base
     try:
+        if model.adapter is not None:
+            manifest = _verified_artifact(model.adapter, model)
+            if manifest.contents == "Model":
+                return
+        subject = model.base
         verify_base_model(_directory(model.base), model.base_digest)
-        if model.adapter is None:
-            return
-        subject = model.adapter
-        if model.adapter_digest is None:
-            raise DigestMismatchError("it has no digest to be verified against")
-        manifest = verify_artifact(_directory(model.adapter), model.adapter_digest)
-        if manifest.base_digest != model.base_digest:
-            raise DigestMismatchError(f"it was tuned from the base {manifest.base_digest}, not {model.base_digest}")
     except ValueError as error:
         advice = "Restore the files, or train and judge again."
         message = f"Model {model.name} is not served, {subject.uri} is not what was published: {error}. {advice}"
         raise DigestMismatchError(message) from error
+
+
+def _verified_artifact(artifact: MountedPath, model: ServedModel) -> Manifest:
+    if model.adapter_digest is None:
+        raise DigestMismatchError("it has no digest to be verified against")
+    manifest = verify_artifact(_directory(artifact), model.adapter_digest)
+    if manifest.base_digest != model.base_digest:
+        raise DigestMismatchError(f"it was tuned from the base {manifest.base_digest}, not {model.base_digest}")
+    return manifest
+
+
+def parts_of(model: ServedModel) -> tuple[str, str]:
+    """(model, adapter): directories to load from; an artifact that is a whole model takes the place of its base."""
+    if model.adapter is None:
+        return model.base.path, ""
+    if read_manifest(Path(model.adapter.path)).contents == "Model":
+        return model.adapter.path, ""
+    return model.base.path, model.adapter.path
 
 
 def _directory(location: MountedPath) -> Path:

@@ -15,12 +15,15 @@ from typing import Any
 
 from pydantic import Field
 
+from anneal.api.methods import Contents
 from anneal.api.model import ApiModel, Digest
 
 #: Lies in every artifact; names the files that its digest covers.
 MANIFEST_FILE = "anneal-manifest.json"
 #: Held-out rows, published beside the model files and not covered by the artifact's digest.
 HELD_OUT_FILE = "evaluation/held-out.jsonl"
+#: Weights of an artifact that is an adapter. One that has none of it is a whole model.
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 #: Files of a base model that decide what it answers. Pickled weights are not among them: they are never loaded.
 BASE_MODEL_PATTERNS = (
     "config.json",
@@ -48,12 +51,17 @@ class Manifest(ApiModel):
     """What an artifact consists of and depends on."""
 
     files: list[ManifestFile] = Field(description="Files, sorted by path.")
-    base_digest: Digest = Field(description="Digest of the base model that the artifact needs.")
+    base_digest: Digest = Field(description="Digest of the base model that it was tuned from.")
     chat_template_hash: Digest = Field(description="Digest of the chat template.")
 
     @property
     def digest(self) -> str:
         return digest_of_json(self.to_json())
+
+    @property
+    def contents(self) -> Contents:
+        """Whether the artifact needs its base, by the files that its digest covers."""
+        return "Adapter" if any(f.path == ADAPTER_WEIGHTS_FILE for f in self.files) else "Model"
 
     @property
     def size_bytes(self) -> int:

@@ -10,11 +10,12 @@ from anneal.api.conditions import Conditions
 from anneal.api.dataset import Dataset, DatasetStatus
 from anneal.api.estimate import Estimate
 from anneal.api.kind import Column, KindInfo
-from anneal.api.methods import METHODS, Lora
+from anneal.api.methods import METHODS, Contents, Full, Lora, Method, QLora
 from anneal.api.model import (
     ApiModel,
     Digest,
     Quantity,
+    Rule,
     Sentence,
     Timestamp,
     cel,
@@ -81,16 +82,31 @@ class Output(ApiModel):
         description="Directory, pvc://claim/path. Each artifact gets a folder of its own below it, named by its"
         " digest; status.artifact.uri has the whole name. What is there already is never overwritten."
     )
+    merge: bool = Field(
+        default=False,
+        description="True: the adapter is added to the base's weights and a whole model is published, in the base's own"
+        " precision, never in 4 bits. Publishing then needs the memory that training asks for. Default: false, the"
+        " adapter alone.",
+    )
 
 
 class FineTuneJobSpec(ApiModel):
     """What to train, on what, how, and where to put it. Exactly one method is set."""
 
     ONE_OF = METHODS
+    RULES = (
+        Rule(
+            "!(has(self.full) && has(self.output.merge) && self.output.merge)",
+            lambda spec: not (spec.full is not None and spec.output.merge),
+            "output.merge is for adapters: full fine-tuning publishes a whole model anyway, remove it",
+        ),
+    )
 
     model: BaseModelSource = Field(description="The base model.")
     dataset: Dataset = Field(description="The examples.")
     lora: Lora | None = Field(default=None, description="Method: train a low-rank adapter.")
+    qlora: QLora | None = Field(default=None, description="Method: train a low-rank adapter on a 4-bit base.")
+    full: Full | None = Field(default=None, description="Method: train every weight.")
     training: Training = Field(default_factory=Training, description="Hyperparameters that all methods share.")
     resources: TrainingResources = Field(
         default_factory=TrainingResources, description="What the training pods ask for."
@@ -123,6 +139,15 @@ class FineTuneJobSpec(ApiModel):
         " artifact stay. Default: children stay with the object.",
     )
 
+    @property
+    def method(self) -> Method:
+        return Method(lora=self.lora, qlora=self.qlora, full=self.full)
+
+    @property
+    def contents(self) -> Contents:
+        """What is published."""
+        return "Model" if self.full is not None or self.output.merge else "Adapter"
+
 
 class BaseModelStatus(ApiModel):
     """The base model as it was found."""
@@ -139,7 +164,10 @@ class Artifact(ApiModel):
 
     uri: PvcUri = Field(description="Directory of the artifact.")
     digest: Digest = Field(description="Digest over the manifest of its files, its base and its chat template.")
-    base_uri: PvcUri = Field(description="Directory of the base model that it needs.")
+    contents: Contents = Field(
+        default="Adapter", description="Adapter: it needs its base beside it. Model: it stands alone."
+    )
+    base_uri: PvcUri = Field(description="Directory of the base model that it was tuned from.")
     base_digest: Digest = Field(description="Digest of that base model.")
     chat_template_hash: Digest = Field(description="Digest of the chat template that it was trained with.")
     size_bytes: int = Field(ge=0, description="Size of the files, in bytes.")

@@ -28,12 +28,12 @@ from anneal.api.estimate import Sizes
 from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
-from anneal.api.methods import Lora
+from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Digest
 from anneal.api.sources import Resolved
 from anneal.api.subjects import Baseline, Budget, Generation
-from anneal.api.training import Training, TrainingStatus
+from anneal.api.training import Remarks, Training, TrainingStatus
 
 #: Where things are in a pod. The children builders mount them there, the programs read them there.
 RUN_DIR = "/etc/anneal"
@@ -147,8 +147,8 @@ class FitRun(ApiModel):
     model: MountedPath = Field(description="The base model.")
     base_digest: Digest = Field(description="Digest that prepare found for the base model.")
     train_digest: Digest = Field(description="Digest that prepare gave to the training rows.")
-    lora: Lora = Field(description="The method.")
-    training: Training = Field(description="Hyperparameters.")
+    method: Method = Field(description="What learns.")
+    training: Training = Field(description="Hyperparameters, settled for the method.")
     ranks: Ranks | None = Field(default=None, description="The processes, if there are several.")
     workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with prepare and publish.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
@@ -164,7 +164,8 @@ class PublishRun(ApiModel):
     chat_template_hash: Digest = Field(description="Digest of the chat template.")
     test_digest: Digest = Field(description="Digest that prepare gave to the held-out rows.")
     output: MountedPath = Field(description="Directory that gets the artifact's folder.")
-    lora: Lora = Field(description="The method, for the model card.")
+    contents: Contents = Field(default="Adapter", description="What the artifact holds.")
+    method: Method = Field(description="What learned.")
     training: Training = Field(description="Hyperparameters, for the model card.")
     counts: DatasetCounts = Field(description="Where the rows went, for the model card.")
     trained: TrainingStatus = Field(description="How training ended, for the model card.")
@@ -177,7 +178,9 @@ class ServedModel(ApiModel):
     name: str = Field(description="Name that clients ask for.")
     base: MountedPath = Field(description="The base model.")
     base_digest: Digest = Field(description="Digest that the base must have.")
-    adapter: MountedPath | None = Field(default=None, description="The artifact on top; absent for the base alone.")
+    adapter: MountedPath | None = Field(
+        default=None, description="The artifact, on top of the base or in its place; absent for the base alone."
+    )
     adapter_digest: Digest | None = Field(default=None, description="Digest that the artifact must have.")
 
 
@@ -306,9 +309,9 @@ class ProgressReport(ApiModel):
     total_steps: int = Field(default=0, ge=0, description="Steps (or answers) in all.")
     loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
     tokens_per_second: int | None = Field(default=None, ge=0, description="Throughput, in tokens/s.")
-    note: str | None = Field(default=None, max_length=256, description="What is slower than it could be, and why.")
     checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
     resumes: int = Field(default=0, ge=0, description="Times that training was interrupted and went on so far.")
+    remarks: Remarks | None = Field(default=None, description="What should be known of it, in sentences.")
 
 
 def parse_run(document: str | bytes) -> Run:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from decimal import Decimal as Number
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anneal.api.model import ApiModel, Decimal, Timestamp
+from anneal.api.methods import Method
+from anneal.api.model import ApiModel, Decimal, Rule, Timestamp
 
 
 class CheckpointPolicy(ApiModel):
@@ -24,6 +26,24 @@ class CheckpointPolicy(ApiModel):
 class Training(ApiModel):
     """How to learn."""
 
+    RULES = (
+        Rule(
+            "!(has(self.epochs) && has(self.maxSteps))",
+            lambda training: training.epochs is None or training.max_steps is None,
+            "epochs and maxSteps contradict each other: set only one of them",
+        ),
+        Rule(
+            "!(has(self.warmupSteps) && has(self.warmupRatio))",
+            lambda training: training.warmup_steps is None or training.warmup_ratio is None,
+            "warmupSteps and warmupRatio contradict each other: set only one of them",
+        ),
+        Rule(
+            "!has(self.warmupRatio) || double(self.warmupRatio) <= 1.0",
+            lambda training: training.warmup_ratio is None or Number(training.warmup_ratio) <= 1,
+            'warmupRatio must be from 0 to 1, such as "0.03"',
+        ),
+    )
+
     epochs: int | None = Field(
         default=None,
         ge=1,
@@ -33,15 +53,22 @@ class Training(ApiModel):
     max_steps: int | None = Field(
         default=None, ge=1, le=10_000_000, description="Optimizer steps to do; instead of epochs."
     )
-    learning_rate: Decimal = Field(default="2e-4", description='Peak learning rate, such as "2e-4". Default: 2e-4.')
+    learning_rate: Decimal | None = Field(
+        default=None,
+        description='Peak learning rate, such as "2e-4". Default: 2e-4 with lora and qlora, 2e-5 with full.',
+    )
     schedule: Literal["Constant", "Linear", "Cosine"] = Field(
         default="Cosine", description="How the learning rate falls after warm-up. Default: Cosine."
     )
-    warmup_steps: int = Field(
-        default=10,
+    warmup_steps: int | None = Field(
+        default=None,
         ge=0,
         le=1_000_000,
-        description="Steps over which the learning rate rises, in steps. Default: 10.",
+        description="Steps over which the learning rate rises, in steps. Default: 10 unless warmupRatio is set.",
+    )
+    warmup_ratio: Decimal | None = Field(
+        default=None,
+        description="Share of all steps over which the learning rate rises, 0 to 1; instead of warmupSteps.",
     )
     weight_decay: Decimal = Field(default="0", description="AdamW weight decay. Default: 0.")
     max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this. Default: 1.0.")
@@ -69,6 +96,19 @@ class Training(ApiModel):
     )
     checkpoint: CheckpointPolicy = Field(default_factory=CheckpointPolicy, description="When and what to save.")
 
+    def settled(self, method: Method) -> Training:
+        """The same with the learning rate that `method` has by default, where none is set."""
+        if self.learning_rate is not None:
+            return self
+        return self.model_copy(update={"learning_rate": "2e-5" if method.full is not None else "2e-4"})
+
+
+#: What should be known of a training: what fell back, what could not be done as asked, what was passed over.
+Remarks = Annotated[
+    list[Annotated[str, Field(max_length=256)]],
+    Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+]
+
 
 class Progress(ApiModel):
     """How far training is. Lossy: a gap loses nothing but this view."""
@@ -81,9 +121,7 @@ class Progress(ApiModel):
     tokens_per_second: int | None = Field(
         default=None, ge=0, description="Tokens of rows trained on per second, in tokens/s; padding does not count."
     )
-    note: str | None = Field(
-        default=None, max_length=256, description="What is slower than it could be, and why; absent when nothing is."
-    )
+    remarks: Remarks | None = Field(default=None, description="What should be known of it, in sentences.")
 
 
 class TrainingStatus(ApiModel):
@@ -98,9 +136,7 @@ class TrainingStatus(ApiModel):
         description="Tokens that went through the model: padding counts, beginnings that rows share count once a pass.",
     )
     seconds: int = Field(ge=0, description="Time spent in training steps, in seconds, over all attempts.")
-    note: str | None = Field(
-        default=None, max_length=256, description="What was slower than it could be, and why; absent when nothing was."
-    )
+    remarks: Remarks | None = Field(default=None, description="What should be known of it, in sentences.")
 
 
 class CheckpointStatus(ApiModel):

@@ -9,7 +9,7 @@ from tests.support.families import FAMILIES
 from anneal.api.methods import Lora
 from anneal.estimate.memory import Adapter, trainable_parameters
 from anneal.estimate.shape import shape_of
-from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.methods.lora import adapt
 
 
 @pytest.mark.parametrize("family", FAMILIES)

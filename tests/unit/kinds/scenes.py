@@ -32,6 +32,7 @@ def artifact(version: str = "intents-v1") -> Json:
     return {
         "uri": folder,
         "digest": digest(version),
+        "contents": "Adapter",
         "baseUri": "pvc://hub/base",
         "baseDigest": digest("base"),
         "chatTemplateHash": digest("template"),

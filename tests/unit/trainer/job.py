@@ -18,7 +18,7 @@ from anneal.api.dataset import (
     Deduplication,
     LeakCheck,
 )
-from anneal.api.methods import Lora
+from anneal.api.methods import Lora, Method
 from anneal.api.runs import (
     FitRun,
     ModelInput,
@@ -69,7 +69,8 @@ class Job:
     root: Path
     rows: list[Any] = field(default_factory=lambda: prompt_rows(24))
     training: Training = FAST
-    lora: Lora = field(default_factory=lambda: Lora(rank=4, alpha=8))
+    method: Method = field(default_factory=lambda: Method(lora=Lora(rank=4, alpha=8)))
+    merge: bool = False
     split: DatasetSplit = field(default_factory=lambda: DatasetSplit(held_out=6))
     expect: DatasetExpectations = field(default_factory=DatasetExpectations)
     system_prompt: str | None = None
@@ -135,7 +136,7 @@ class Job:
             model=self.model,
             base_digest=prepared.model.digest,
             train_digest=prepared.dataset.digest,
-            lora=self.lora,
+            method=self.method,
             training=self.training,
             workspace=str(self.workspace),
         )
@@ -149,7 +150,8 @@ class Job:
             chat_template_hash=prepared.model.chat_template_hash,
             test_digest=prepared.dataset.test_digest,
             output=MountedPath(uri="pvc://models/v1", path=str(self.output)),
-            lora=self.lora,
+            contents="Model" if self.merge or self.method.full else "Adapter",
+            method=self.method,
             training=self.training,
             counts=prepared.dataset.counts,
             trained=fitted.fit.training,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.unit.trainer.job import FAST, Job, prompt_rows
 
 from anneal.api.dataset import DatasetExpectations, DatasetSplit
-from anneal.api.methods import Lora
+from anneal.api.methods import Lora, Method
 from anneal.api.runs import EXIT_USER_MISTAKE, RunResult, parse_result
 from anneal_trainer.__main__ import main, run
 from anneal_trainer.preemption import Preemption
@@ -237,7 +237,7 @@ def test_rows_that_changed_since_prepare_are_refused(job: Job) -> None:
 
 
 def test_target_modules_that_match_nothing_are_named_beside_those_that_exist(job: Job) -> None:
-    job.lora = Lora(target_modules=["q_proj", "query"])
+    job.method = Method(lora=Lora(target_modules=["q_proj", "query"]))
     result = job.fitted()
     refused(result, "NoSuchModules", "lora.targetModules names 'query'")
     assert "it has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in result.message

@@ -20,7 +20,7 @@ from tests.unit.trainer.job import FAST, Job, environment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from anneal.api.artifacts import HELD_OUT_FILE, digest_of_file, verify_artifact
-from anneal.api.methods import Lora
+from anneal.api.methods import Lora, Method
 from anneal.api.runs import EXIT_PREEMPTED, parse_result
 from anneal.api.training import CheckpointPolicy
 from anneal_trainer.preemption import Preemption
@@ -92,7 +92,7 @@ def test_every_run_done_twice_gives_the_same(job: Job) -> None:
 
 def test_stopping_between_any_two_passes_and_going_on_changes_no_bit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anneal_trainer.fit.passes.CPU_PASS_TOKENS", 64)  # several passes a step
-    job.lora = Lora(rank=4, alpha=8, dropout="0.1")
+    job.method = Method(lora=Lora(rank=4, alpha=8, dropout="0.1"))
     prepared = job.prepared()
     run = job.fit_run(prepared)
     assert job.do(run).outcome == "Succeeded"
@@ -120,7 +120,7 @@ def test_sigterm_saves_and_says_at_which_step(job: Job) -> None:
     with subprocess.Popen(command, env=environment(document, termination), stdout=subprocess.PIPE, text=True) as pod:
         assert pod.stdout is not None
         assert any("trainable parameters" in line for line in pod.stdout)  # training begins
-        time.sleep(0.3)
+        time.sleep(1.0)
         pod.send_signal(signal.SIGTERM)
         assert pod.wait(timeout=30) == EXIT_PREEMPTED
     result = parse_result(termination.read_text())

@@ -23,7 +23,8 @@ from anneal_trainer import model
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import complete
-from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.passes import quickest
 
 ATTENTION = ["self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj"]
@@ -80,7 +81,7 @@ def test_a_step_is_what_transformers_computes_row_by_row(family: str, hub: Path)
     rows = rows_with(12)
     expected_loss, expected = plain(tuned, rows)
     passes = quickest(tuned, rows, CPU, 60, torch.float32)
-    assert (passes.way, passes.note) == ("Shared", "")
+    assert (passes.way, passes.notes) == ("Shared", ())
     loss, found = quick(tuned, passes)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
@@ -97,10 +98,10 @@ def test_training_learns_and_its_artifact_is_for_everybody(family: str, hub: Pat
 
     tokens = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(0))
     others = PeftModel.from_pretrained(stock(hub / family), folder).eval()
-    ours = adapt(loaded(hub / family), job.lora, 2).eval()
+    ours = adapt(loaded(hub / family), job.method.adapter, 2).eval()
     (checkpoint,) = [c for c in complete(job.workspace / "checkpoints") if c.manifest.step == 8]
     optimizer = torch.optim.AdamW([p for p in ours.parameters() if p.requires_grad], fused=True)
-    tensors.restore(checkpoint, ours, optimizer)
+    tensors.restore(checkpoint, Learner(ours), optimizer)
     served = load_served(hub / family, folder, folder, "cpu")
     with torch.no_grad():
         logits = others(input_ids=tokens).logits

@@ -168,7 +168,7 @@ def test_a_job_trains_either_way_and_says_what_is_slow(
     write_family(tmp_path / "llama4", "llama4")
     result = Job(tmp_path / "llama4", tmp_path).fitted()
     assert result.fit is not None, result.message
-    said = f"{SPARSE}: in a trial outputs differed by 1 %" in (result.fit.training.note or "")
+    said = f"{SPARSE}: in a trial outputs differed by 1 %" in (result.fit.training.remarks or [])
     assert said == (factor != 1)
     assert len(calls) > 6 if factor == 1 else len(calls) == 1  # in every pass, or in the trial alone
 

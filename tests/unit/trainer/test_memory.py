@@ -11,10 +11,10 @@ from tests.unit.trainer.test_chain import outcome
 from transformers import AutoModelForCausalLM
 
 from anneal.api.estimate import RowShape
-from anneal.api.methods import Lora
+from anneal.api.methods import Lora, Method
 from anneal.estimate.memory import GIB, PassPlan
 from anneal_trainer.fit import memory
-from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.methods.lora import adapt
 
 ROWS = RowShape(tokens=10_000, answer_tokens=4_000, longest=100, squares=600_000)
 
@@ -36,7 +36,7 @@ def test_less_memory_means_smaller_passes_and_then_recomputing(monkeypatch: pyte
 
     def plan_with(usable: int) -> PassPlan:
         monkeypatch.setattr(memory, "usable_bytes", lambda _device: usable)
-        return memory.pass_plan(model, Lora(), ROWS, 1_000_000, torch.device("cpu"), torch.float32)
+        return memory.pass_plan(model, Method(lora=Lora()), ROWS, 1_000_000, torch.device("cpu"), torch.float32)
 
     large, small, none = plan_with(8 * GIB), plan_with(int(program / 0.95) + 4 * 1024**2), plan_with(program)
     assert large == PassPlan(16_384, 0)

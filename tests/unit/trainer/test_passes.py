@@ -26,7 +26,7 @@ from anneal_trainer.fit import attention
 from anneal_trainer.fit import loss as loss_module
 from anneal_trainer.fit.attention import Layout, Span
 from anneal_trainer.fit.batches import PASS_COST_TOKENS, StepPlan, micro_batches
-from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.passes import Passes, quickest
 from anneal_trainer.fit.prefix import Group, groups
 from anneal_trainer.prepare.template import Rendered
@@ -121,7 +121,7 @@ def test_a_step_is_what_transformers_computes_row_by_row(name: str, way: str, sh
     rows = rows_with(shared)
     expected_loss, expected = plain(model, rows)
     passes = quickest_of(model, rows, max_tokens=60)
-    assert passes.way == way, passes.note
+    assert passes.way == way, passes.notes
     loss, found = quick(model, passes)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
@@ -157,7 +157,7 @@ def test_a_head_that_is_trained_gets_its_gradient(base: Path, monkeypatch: pytes
     rows = rows_with(12)
     expected_loss, expected = plain(model, rows)
     passes = quickest_of(model, rows)
-    assert passes.note == ""
+    assert passes.notes == ()
     loss, found = quick(model, passes)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
@@ -178,7 +178,7 @@ def test_logits_of_more_than_a_piece_never_exist(base: Path, monkeypatch: pytest
 def test_dropout_turns_sharing_off_and_nothing_else(base: Path) -> None:
     model = adapt(LlamaForCausalLM.from_pretrained(base).requires_grad_(False), Lora(rank=4, dropout="0.1"), 1).train()
     passes = quickest_of(model, rows_with(12))
-    assert (passes.way, passes.note) == ("Packed", "")
+    assert (passes.way, passes.notes) == ("Packed", ())
 
 
 @pytest.mark.parametrize("fault", ["mixes rows", "caps its logits", "has a window"])
@@ -208,7 +208,7 @@ def test_what_a_model_does_otherwise_is_noticed_and_said(
         model.config.sliding_window = 16
         said = "rows are padded, not packed: the model's layers look back on 16 tokens, and the longest row has"
     passes = quickest_of(model, rows)
-    assert passes.note.startswith(said), passes.note
+    assert passes.notes[0].startswith(said), passes.notes
     if expected is not None:
         loss, found = quick(model, passes)
         assert loss == pytest.approx(expected_loss, rel=1e-5)

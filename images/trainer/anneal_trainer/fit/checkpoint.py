@@ -1,9 +1,9 @@
 """Checkpoints that are complete or absent.
 
-A checkpoint is a folder `step-00000025`: the adapter as it would be published, the optimizer's moments, the counters,
-and a manifest with the digest of each. It is written aside, brought to the disk, and named by one rename. A folder
-that is not what its manifest says is passed over with a warning, and the one before it serves. All files are
-safetensors or JSON: reading a checkpoint runs nobody's code.
+A checkpoint is a folder `step-00000025`: what learned (an adapter as it would be published, or all weights), the
+optimizer's moments, the counters, and a manifest with the digest of each. It is written aside, brought to the disk, and
+named by one rename. A folder that is not what its manifest says is passed over with a warning, and the one before it
+serves. All files are safetensors or JSON: reading a checkpoint runs nobody's code.
 
 Neither the random state nor a data cursor is in it: dropout is seeded per step and rows follow from the step.
 """
@@ -11,7 +11,7 @@ Neither the random state nor a data cursor is in it: dropout is seeded per step 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,11 @@ from anneal_trainer import files
 from anneal_trainer.errors import Unavailable
 from anneal_trainer.fit.state import TrainingState
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+#: Stems of safetensors files: what learned, of either kind, and how.
+ADAPTER_WEIGHTS = "adapter_model"
+MASTERS = "masters"
+OPTIMIZER = "optimizer"
 ADAPTER_CONFIG = "adapter_config.json"
-OPTIMIZER = "optimizer.safetensors"
 _STATE = "state.json"
 _MANIFEST = "checkpoint.json"
 _PREFIX = "step-"
@@ -43,7 +45,7 @@ class CheckpointManifest(BaseModel):
 def fingerprint(run: FitRun) -> str:
     """Digest of all that decides how training goes. A checkpoint of another fingerprint is of another training."""
     training = run.training.model_dump(mode="json", exclude={"checkpoint"})
-    return digest_of_json([run.base_digest, run.train_digest, run.lora.model_dump(mode="json"), training])
+    return digest_of_json([run.base_digest, run.train_digest, run.method.to_json(), training])
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,20 @@ class Checkpoint:
 
     path: Path
     manifest: CheckpointManifest
-
-    def state(self) -> TrainingState:
-        return TrainingState.model_validate_json((self.path / _STATE).read_bytes())
+    state: TrainingState
 
 
-def complete(folder: Path) -> list[Checkpoint]:
-    """The complete checkpoints in a folder, newest first. Broken ones are passed over with a warning."""
-    found = []
+def complete(folder: Path, warn: Callable[[str], None] = _LOG.warning) -> Iterator[Checkpoint]:
+    """The complete checkpoints in a folder, newest first. For a broken one there is a warning instead."""
     for path in reversed(_folders(folder)):
         try:
-            found.append(_verified(path))
+            yield _verified(path)
         except (OSError, ValueError) as error:
-            _LOG.warning("checkpoint %s is passed over: %s", path.name, error)
-    return found
+            warn(passed_over(path, error))
+
+
+def passed_over(path: Path, why: object) -> str:
+    return f"checkpoint {path.name} is passed over: {why}"
 
 
 def _verified(path: Path) -> Checkpoint:
@@ -77,7 +79,11 @@ def _verified(path: Path) -> Checkpoint:
     for name, digest in manifest.files.items():
         if digest_of_file(path / name) != digest:
             raise ValueError(f"{name} in it is not what was saved")
-    return Checkpoint(path, manifest)
+    try:
+        state = TrainingState.model_validate_json((path / _STATE).read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{_STATE} in it is broken") from error
+    return Checkpoint(path, manifest, state)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -92,13 +98,13 @@ class CheckpointStore:
     fingerprint: str
     keep: int
 
-    def newest(self) -> Checkpoint | None:
-        """The newest complete checkpoint of this training."""
-        for checkpoint in complete(self.folder):
+    def usable(self, warn: Callable[[str], None] = _LOG.warning) -> Iterator[Checkpoint]:
+        """The complete checkpoints of this training, newest first. For others there is a warning instead."""
+        for checkpoint in complete(self.folder, warn):
             if checkpoint.manifest.fingerprint == self.fingerprint:
-                return checkpoint
-            _LOG.warning("checkpoint %s is passed over: it has other data or settings", checkpoint.path.name)
-        return None
+                yield checkpoint
+            else:
+                warn(passed_over(checkpoint.path, "it has other data or settings"))
 
     def at(self, step: int) -> Checkpoint | None:
         """The checkpoint of that step, or None for step 0. Raises Unavailable when this pod does not see it (yet)."""
@@ -110,19 +116,18 @@ class CheckpointStore:
             said = f"the checkpoint of step {step}, which another pod goes on from, cannot be read here: {error}"
             raise Unavailable("CheckpointNotSeen", said) from error
 
-    def save(self, state: TrainingState, tensors: Mapping[str, bytes]) -> None:
-        """Writes a checkpoint of `state` with the files given, and removes the oldest beyond `keep`."""
+    def save(self, state: TrainingState, write: Callable[[Path], None]) -> None:
+        """Makes a checkpoint of `state` and of the files that `write` puts into a folder; removes the oldest."""
         final = self.folder / f"{_PREFIX}{state.step:08d}"
         aside = final.with_name(f".{final.name}.partial")
         files.remove_folder(aside)
         files.remove_folder(final)
         aside.mkdir(parents=True)
-        for name, content in tensors.items():
-            files.write(aside / name, content)
-        files.write(aside / _STATE, state.model_dump_json().encode())
+        write(aside)
+        (aside / _STATE).write_text(state.model_dump_json(), encoding="utf-8")
         digests = {p.name: digest_of_file(p) for p in sorted(aside.iterdir())}
         manifest = CheckpointManifest(fingerprint=self.fingerprint, step=state.step, files=digests)
-        files.write(aside / _MANIFEST, manifest.model_dump_json().encode())
+        (aside / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
         files.settle(aside, final)
         for old in _folders(self.folder)[: -self.keep]:
             files.remove_folder(old)

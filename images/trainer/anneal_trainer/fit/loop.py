@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -20,6 +20,7 @@ from anneal.api.training import Training
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit import room
 from anneal_trainer.fit.batches import Indices, Step, StepPlan
+from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.passes import Passes
 from anneal_trainer.fit.ranks import Ranks
 from anneal_trainer.fit.schedule import learning_rate
@@ -38,7 +39,7 @@ class StopRequested(Exception):  # noqa: N818 - a way to leave the loop, not an 
 class Trainer:
     """What a step works with. `passes` become smaller when memory turns out to be less than was thought."""
 
-    model: Any
+    learner: Learner
     optimizer: torch.optim.Optimizer
     passes: Passes
     plan: StepPlan
@@ -99,7 +100,7 @@ def _step(trainer: Trainer, step: Step) -> _Done:
     mine = ranks.share(step.rows, rows.lengths)
     while (total := _gradients(trainer, step, mine, labelled)) is None:
         torch.cuda.empty_cache()
-    parameters = trainer.optimizer.param_groups[0]["params"]
+    parameters = [p for _, p in trainer.learner.trainable]
     leaving = ranks.add_up(parameters, total, trainer.preemption)
     torch.nn.utils.clip_grad_norm_(parameters, float(trainer.training.max_grad_norm))
     trainer.optimizer.step()
@@ -125,7 +126,7 @@ def _gradients(trainer: Trainer, step: Step, rows: Indices, labelled: int) -> to
             total[0] += loss
     except torch.OutOfMemoryError as error:
         trainer.optimizer.zero_grad()
-        trainer.passes = room.less(trainer.passes, trainer.model, error)
+        trainer.passes = room.less(trainer.passes, trainer.learner.model, error)
         return None
     total[1] = work.computed
     return total

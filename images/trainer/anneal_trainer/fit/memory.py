@@ -15,8 +15,18 @@ from typing import Any
 import torch
 
 from anneal.api.estimate import RowShape
-from anneal.api.methods import Lora
-from anneal.estimate.memory import GIB, MOST_PASS_TOKENS, Adapter, Device, PassPlan, Work, choose, smallest
+from anneal.api.methods import Method
+from anneal.estimate.memory import (
+    GIB,
+    MOST_PASS_TOKENS,
+    TRAINED_BYTES,
+    Adapter,
+    Device,
+    PassPlan,
+    Work,
+    choose,
+    smallest,
+)
 from anneal.estimate.shape import shape_of
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -24,14 +34,14 @@ _LOG = logging.getLogger(__name__)
 
 
 def pass_plan(
-    model: Any, lora: Lora, rows: RowShape, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
+    model: Any, method: Method, rows: RowShape, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
 ) -> PassPlan:
     """The quickest way for a rank to run its part of a step; the one with the least memory when none seems to fit."""
     available = usable_bytes(device)
     if device.type == "cpu":
         available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     most = min(MOST_PASS_TOKENS, -(-tokens_per_step // int(os.environ.get("WORLD_SIZE", "1"))))
-    plan = choose(_work(model, lora, rows, device, arithmetic), available, rows.longest, most)
+    plan = choose(_work(model, method, rows, device, arithmetic), available, rows.longest, most)
     if plan is None:
         _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, rows.longest)
     return plan or smallest(rows.longest)
@@ -45,20 +55,34 @@ def recompute(model: Any, plan: PassPlan) -> None:
         )
 
 
-def _work(model: Any, lora: Lora, rows: RowShape, device: torch.device, arithmetic: torch.dtype) -> Work:
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    stored = {
-        name.replace(".base_layer.", "."): tuple(p.shape) for name, p in model.named_parameters() if not p.requires_grad
-    }
+def _work(model: Any, method: Method, rows: RowShape, device: torch.device, arithmetic: torch.dtype) -> Work:
+    """A training of every weight is counted as one of heavy frozen weights, which leaves the same activations."""
+    base = {n: p for n, p in model.named_parameters() if not (method.adapter and p.requires_grad)}
+    adapter = method.adapter
     kind: Device = "CPU" if device.type == "cpu" else "Accelerator"
+    shape = shape_of(model.config.to_dict(), {n.replace(".base_layer.", "."): _whole(p) for n, p in base.items()})
     return Work(
-        shape=shape_of(model.config.to_dict(), stored),
-        adapter=Adapter(lora.rank, tuple(lora.target_modules), drops=float(lora.dropout) > 0),
-        weight_bytes=sum(p.numel() * p.element_size() for p in frozen) / sum(p.numel() for p in frozen),
+        shape=shape,
+        adapter=Adapter(adapter.rank, tuple(adapter.target_modules), float(adapter.dropout) > 0)
+        if adapter
+        else Adapter(0),
+        weight_bytes=sum(_bytes(p, arithmetic) for p in base.values()) / shape.parameters,
         value_bytes=arithmetic.itemsize,
         labelled=rows.answer_tokens / rows.tokens,
         device=kind,
     )
+
+
+def _whole(parameter: torch.nn.Parameter) -> tuple[int, ...]:
+    """The shape of a parameter, also where it is packed into 4 bits."""
+    packed = getattr(parameter, "quant_state", None)
+    return tuple(packed.shape if packed is not None else parameter.shape)
+
+
+def _bytes(parameter: torch.nn.Parameter, arithmetic: torch.dtype) -> int:
+    """What a parameter of the base takes; one that learns has a gradient, two moments and a copy for autocast."""
+    copy = arithmetic.itemsize if arithmetic != parameter.dtype else 0
+    return parameter.numel() * (TRAINED_BYTES + copy) if parameter.requires_grad else parameter.nbytes
 
 
 def usable_bytes(device: torch.device) -> int:

@@ -23,7 +23,6 @@ from anneal_trainer.rows import TrainingRows, flatten
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 _LOG = logging.getLogger(__name__)
-MAX_NOTE = 256
 
 #: Padded: rows of like length, padded. Packed: rows one after the other. Shared: packed, common beginnings run once.
 Way = Literal["Padded", "Packed", "Shared"]
@@ -36,7 +35,7 @@ class Passes:
     Attributes:
         max_tokens: of one pass, padding included.
         autocast: arithmetic of the forward pass; float32 turns it off.
-        note: what is slower than it could be, and why; empty when nothing is.
+        notes: what is slower than it could be, and why; empty when nothing is.
     """
 
     rows: TrainingRows
@@ -45,7 +44,7 @@ class Passes:
     max_tokens: int
     autocast: torch.dtype
     way: Way = "Padded"
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     def of(self, rows: Indices, labelled: int) -> StepWork:
         """The work on `rows` of a step that has `labelled` tokens to learn in all."""
@@ -117,7 +116,7 @@ def quickest(model: Any, rows: TrainingRows, device: torch.device, max_tokens: i
     if chosen.way == "Padded":
         model.set_attn_implementation(attention_before)
     model.train(was_training)
-    return replace(chosen, note="; ".join(notes)[:MAX_NOTE])
+    return replace(chosen, notes=tuple(notes))
 
 
 def _in_pieces(model: Any, passes: Passes) -> Passes:

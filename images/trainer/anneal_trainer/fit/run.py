@@ -9,21 +9,23 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
-from anneal_trainer import model, rows
-from anneal_trainer.errors import Preempted, UserMistake
+from anneal_trainer import rows
+from anneal_trainer.errors import Preempted, Unavailable, UserMistake
 from anneal_trainer.fit import memory, moe, tensors
 from anneal_trainer.fit.batches import StepPlan
-from anneal_trainer.fit.checkpoint import CheckpointStore, fingerprint
+from anneal_trainer.fit.checkpoint import Checkpoint, CheckpointStore, fingerprint, passed_over
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
-from anneal_trainer.fit.lora import adapt
-from anneal_trainer.fit.passes import MAX_NOTE, quickest
+from anneal_trainer.fit.methods import learner
+from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
@@ -46,17 +48,16 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
     prepared = rows.read(workspace.train, run.train_digest)
     plan = StepPlan(prepared.lengths, run.training)
     store = CheckpointStore(workspace.checkpoints, fingerprint(run), run.training.checkpoint.keep)
-    newest = store.newest()
+    warnings = _Warnings()
+    checkpoints = store.usable(warnings)
+    newest = next(checkpoints, None)
     if (agreed := ranks.agreed(newest.manifest.step if newest else 0)) != (newest.manifest.step if newest else 0):
         newest = store.at(agreed)
-    state = newest.state() if newest else TrainingState()
+    state = newest.state if newest else TrainingState()
     if state.step < plan.total_steps:
         trainer = _assemble(run, prepared, plan, preemption, ranks)
-        if newest:
-            tensors.restore(newest, trainer.model, trainer.optimizer)
-            state.resumes += 1
-            _LOG.info("going on from step %d of %d", state.step, plan.total_steps)
-        state.note = trainer.passes.note
+        state = _go_on(trainer, chain([newest] if newest else [], checkpoints), warnings)
+        state.remark([*trainer.learner.remarks, *trainer.passes.notes, *warnings.given])
         with Reporter(run.reporting if ranks.leads else None) as reporter:
             _train_and_save(run, trainer, state, store, reporter)
     return RunResult(
@@ -68,14 +69,41 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
     )
 
 
+@dataclass
+class _Warnings:
+    """What went to the log and belongs into status, too."""
+
+    given: list[str] = field(default_factory=list)
+
+    def __call__(self, sentence: str) -> None:
+        _LOG.warning(sentence)
+        self.given.append(sentence)
+
+
+def _go_on(trainer: Trainer, checkpoints: Iterable[Checkpoint], warn: Callable[[str], None]) -> TrainingState:
+    """Restores the first of the checkpoints that can be, and says where training goes on."""
+    for checkpoint in checkpoints:
+        try:
+            tensors.restore(checkpoint, trainer.learner, trainer.optimizer)
+        except tensors.BrokenTensorsError as error:
+            warn(passed_over(checkpoint.path, error))
+            continue
+        state = checkpoint.state
+        if trainer.ranks.agreed(state.step) != state.step:
+            said = f"{checkpoint.path.name}, which is whole here, is not so in another pod"
+            raise Unavailable("CheckpointNotSeen", said)
+        state.resumes += 1
+        _LOG.info("going on from step %d of %d", state.step, trainer.plan.total_steps)
+        return state
+    return TrainingState()
+
+
 def _check_settings(run: FitRun) -> None:
     """Numbers that the grammar of the API allows and training does not. Raises UserMistake."""
-    if float(run.training.learning_rate) <= 0:
+    if float(run.training.learning_rate or 0) <= 0:
         raise UserMistake("InvalidSettings", "training.learningRate is 0, with which nothing is learned: raise it")
     if float(run.training.max_grad_norm) <= 0:
         raise UserMistake("InvalidSettings", "training.maxGradNorm is 0, with which nothing is learned: raise it")
-    if float(run.lora.dropout) >= 1:
-        raise UserMistake("InvalidSettings", f"lora.dropout is {run.lora.dropout}; it is a probability below 1")
     if run.training.precision == "BF16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise UserMistake("InvalidSettings", "this accelerator has no bfloat16: set training.precision to FP32")
 
@@ -99,29 +127,38 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         verify_base_model(Path(run.model.path), run.base_digest)
     except DigestMismatchError as error:
         raise UserMistake("ModelChanged", f"{run.model.uri} changed after the data was prepared: {error}") from error
-    adapted = adapt(model.load(run.model, dtype, device), run.lora, run.training.seed)
-    adapted.train()
-    slow = moe.speed_up(adapted, dtype)
-    way = memory.pass_plan(adapted, run.lora, prepared.shape(), run.training.tokens_per_step, device, dtype)
-    memory.recompute(adapted, way)
+    learns = learner(run, dtype, device)
+    learns.model.train()
+    slow = moe.speed_up(learns.model, dtype)
+    way = memory.pass_plan(learns.model, run.method, prepared.shape(), run.training.tokens_per_step, device, dtype)
+    memory.recompute(learns.model, way)
     preemption.check("loading the base model")
-    trainable = [p for p in adapted.parameters() if p.requires_grad]
+    trainable = [p for _, p in learns.trainable]
     _LOG.info(
         "%d rows, %d steps, %d trainable parameters on %s in %s, passes of up to %d tokens",
         len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, way.tokens,
     )  # fmt: skip
-    passes = quickest(adapted, prepared, device, way.tokens, dtype)
-    passes = replace(passes, note="; ".join(filter(None, (*slow, passes.note)))[:MAX_NOTE])
+    passes = quickest(learns.model, prepared, device, way.tokens, dtype)
+    passes = replace(passes, notes=(*slow, *passes.notes))
     _LOG.info("rows are run %s", passes.way.lower())
     return Trainer(
-        model=adapted,
-        optimizer=torch.optim.AdamW(trainable, weight_decay=float(run.training.weight_decay), fused=True),
+        learner=learns,
+        optimizer=_optimizer(trainable, float(run.training.weight_decay)),
         passes=passes,
         plan=plan,
         training=run.training,
         preemption=preemption,
         ranks=ranks,
     )
+
+
+def _optimizer(trainable: list[torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW whose decay leaves out vectors: norms, biases and magnitudes have no reason to be near zero."""
+    groups = [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def _precision(run: FitRun, device: torch.device) -> torch.dtype:
@@ -153,7 +190,7 @@ def _train_and_save(
         nonlocal saved_step
         if saved_step != state.step:
             if trainer.ranks.leads:
-                store.save(state, tensors.encode(trainer.model, trainer.optimizer, run.model.uri))
+                store.save(state, lambda f: tensors.write(f, trainer.learner, trainer.optimizer, run.model.uri))
             saved_step = state.step
 
     def after_step() -> None:
@@ -182,7 +219,7 @@ def _report(state: TrainingState, total_steps: int, pace: _Pace, saved_step: int
         total_steps=total_steps,
         loss=state.loss or None,
         tokens_per_second=round((pace.tokens + state.tokens) / seconds),
-        note=state.note or None,
         checkpoint_step=saved_step,
         resumes=state.resumes,
+        remarks=state.remarks or None,
     )

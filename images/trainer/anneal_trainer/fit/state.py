@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel, Field
 
 from anneal.api.training import TrainingStatus
 
 _RECENT_STEPS = 10
 _CURVE_POINTS = 128
+_REMARKS = 8
+_REMARK_LENGTH = 256
 
 
 class LossPoint(BaseModel):
@@ -33,10 +37,10 @@ class TrainingState(BaseModel):
     computed: int = 0
     seconds: float = 0.0
     resumes: int = 0
-    note: str = ""
     recent: list[LossPoint] = Field(default_factory=list)
     curve: list[LossPoint] = Field(default_factory=list)
     curve_width: int = 1
+    remarks: list[str] = Field(default_factory=list)
 
     def record(self, point: LossPoint, tokens: int, computed: int, seconds: float) -> None:
         """Counts a step that is done: its loss, the tokens of its rows and those that were computed, its time."""
@@ -46,6 +50,12 @@ class TrainingState(BaseModel):
         self.seconds += seconds
         self.recent = [*self.recent, point][-_RECENT_STEPS:]
         self._extend_curve(point)
+
+    def remark(self, sentences: Iterable[str]) -> None:
+        """Keeps what the user should know, once, at most 8 sentences of 256 characters: the oldest give way."""
+        for sentence in sentences:
+            short = sentence if len(sentence) <= _REMARK_LENGTH else sentence[: _REMARK_LENGTH - 1] + "…"
+            self.remarks = [*(r for r in self.remarks if r != short), short][-_REMARKS:]
 
     def _extend_curve(self, point: LossPoint) -> None:
         """The whole run in at most 128 points: when they are used up, neighbours become one."""
@@ -75,5 +85,5 @@ class TrainingState(BaseModel):
             tokens=self.tokens,
             computed_tokens=self.computed,
             seconds=round(self.seconds),
-            note=self.note or None,
+            remarks=self.remarks or None,
         )

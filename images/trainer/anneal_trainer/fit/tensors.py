@@ -1,43 +1,76 @@
-"""Adapter and optimizer as bytes and back: what of a training is in tensors, under names that others load too."""
+"""What of a training is in tensors, as files and back: what learned, under names that others load too, and the moments.
+
+All of it is safetensors and JSON. Reading checks names, shapes and types of everything before anything is taken over,
+so a checkpoint is restored whole or not at all.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OPTIMIZER, Checkpoint
-from anneal_trainer.model import published_name
+from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MASTERS, OPTIMIZER, Checkpoint
+from anneal_trainer.fit.methods import Learner
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+#: A file holds at most this many bytes, or one tensor: its tensors are copied from the accelerator together.
+_FILE_BYTES = 2 * 1024**3
 
 
-def encode(model: Any, optimizer: torch.optim.Optimizer, base_uri: str) -> dict[str, bytes]:
-    """The files of a checkpoint. The adapter has the names and the configuration that peft and vLLM load."""
-    from peft import get_peft_model_state_dict
+class BrokenTensorsError(ValueError):
+    """A checkpoint whose files are what was saved, but do not hold what this training needs."""
 
-    adapter = get_peft_model_state_dict(model)
+
+def write(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, base_uri: str) -> None:
+    """The files of a checkpoint. An adapter has the names and the configuration that peft and vLLM load."""
+    from anneal_trainer.fit.methods import lora
+
     moments = {
         f"{name}.{moment}": optimizer.state[parameter][moment]
-        for name, parameter in _trainable(model)
+        for name, parameter in learner.trainable
         for moment in _MOMENTS
     }
-    return {
-        ADAPTER_WEIGHTS: save(_on_cpu(adapter)),
-        ADAPTER_CONFIG: _adapter_config(model, base_uri),
-        OPTIMIZER: save(_on_cpu(moments)),
-    }
+    _write(folder, OPTIMIZER, moments)
+    if not _is_adapter(learner):
+        _write(folder, MASTERS, dict(learner.trainable))
+        return
+    _write(folder, ADAPTER_WEIGHTS, lora.on_untouched_base(_adapter(learner), learner.origin), sys.maxsize)
+    config = lora.configuration(learner.model, base_uri, learner.origin)
+    # Sets as sorted lists: equal runs, equal bytes.
+    text = json.dumps(config, default=sorted, sort_keys=True, indent=2)
+    (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def restore(checkpoint: Checkpoint, model: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Puts adapter and moments back. After it, the next step is bit for bit that of the run that saved."""
-    from peft import set_peft_model_state_dict
+def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+    """Puts weights and moments back. After it, the next step is bit for bit that of the run that saved.
 
-    set_peft_model_state_dict(model, load_file(checkpoint.path / ADAPTER_WEIGHTS))
-    moments = load_file(checkpoint.path / OPTIMIZER)
-    for name, parameter in _trainable(model):
+    Raises BrokenTensorsError, with nothing changed.
+    """
+    from anneal_trainer.fit.methods import lora
+
+    trainable = dict(learner.trainable)
+    moments = read(checkpoint.path, OPTIMIZER)
+    _check(moments, {f"{n}.{m}": p for n, p in trainable.items() for m in _MOMENTS})
+    if _is_adapter(learner):
+        from peft import set_peft_model_state_dict
+
+        saved = read(checkpoint.path, ADAPTER_WEIGHTS)
+        current = _adapter(learner)
+        _check(saved, lora.on_untouched_base(current, learner.origin))
+        set_peft_model_state_dict(learner.model, lora.on_reduced_base(saved, learner.origin))
+    else:
+        saved = read(checkpoint.path, MASTERS)
+        _check(saved, trainable)
+        for name, parameter in trainable.items():
+            parameter.data.copy_(saved[name])
+    for name, parameter in trainable.items():
         optimizer.state[parameter] = {
             # Fused AdamW keeps its step count beside the parameter.
             "step": torch.tensor(float(checkpoint.manifest.step), device=parameter.device),
@@ -45,17 +78,46 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: torch.optim.Optimizer
         }
 
 
-def _adapter_config(model: Any, base_uri: str) -> bytes:
-    """The configuration with the base as the user named it, and sets as sorted lists: equal runs, equal bytes."""
-    config = json.loads(json.dumps(model.peft_config["default"].to_dict(), default=sorted))
-    name, revision = published_name(base_uri)
-    config |= {"base_model_name_or_path": name, "revision": revision, "inference_mode": True}
-    return json.dumps(config, sort_keys=True, indent=2).encode() + b"\n"
+def read(folder: Path, stem: str) -> dict[str, torch.Tensor]:
+    """All tensors of the files that `write` made of one stem, on the CPU. Raises BrokenTensorsError."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob(f"{stem}*.safetensors")):
+        try:
+            tensors |= load_file(path)
+        except SafetensorError as error:
+            raise BrokenTensorsError(f"{path.name} in it is not safetensors: {error}") from error
+    return tensors
 
 
-def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+def _is_adapter(learner: Learner) -> bool:
+    return hasattr(learner.model, "peft_config")
 
 
-def _trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+def _adapter(learner: Learner) -> dict[str, torch.Tensor]:
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(learner.model))
+
+
+def _check(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    if different := sorted(found.keys() ^ expected.keys()):
+        raise BrokenTensorsError(f"it has other tensors than this training, first {different[0]}")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+            raise BrokenTensorsError(f"{name} in it has another shape or type than in this training")
+
+
+def _write(folder: Path, stem: str, tensors: Mapping[str, Any], most: int = _FILE_BYTES) -> None:
+    """`<stem>.safetensors`, or `<stem>-00001.safetensors` and so on when one file would have `most` bytes or more."""
+    parts: list[dict[str, torch.Tensor]] = [{}]
+    size = 0
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        size += tensor.nbytes
+        if parts[-1] and size > most:
+            parts.append({})
+            size = tensor.nbytes
+        parts[-1][name] = tensor
+    for number, part in enumerate(parts, 1):
+        name = stem if len(parts) == 1 else f"{stem}-{number:05d}"
+        save_file({n: t.cpu().contiguous() for n, t in part.items()}, folder / f"{name}.safetensors")

@@ -13,7 +13,26 @@ from anneal_trainer.model import published_name
 from anneal_trainer.workspace import Workspace
 
 _CURVE_ROWS = 10
-_PACKAGES = ("torch", "transformers", "peft")
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+_LOADING = {
+    "Adapter": """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ARTIFACT)
+tokenizer = AutoTokenizer.from_pretrained(ARTIFACT)
+```
+`BASE` must be the base model with the digest above.""",
+    "Model": """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(ARTIFACT)
+tokenizer = AutoTokenizer.from_pretrained(ARTIFACT)
+```
+It stands alone: the base model is not needed.""",
+}
 
 
 def report(run: PublishRun, manifest: Manifest, state: TrainingState, workspace: Workspace) -> dict[str, Any]:
@@ -24,7 +43,8 @@ def report(run: PublishRun, manifest: Manifest, state: TrainingState, workspace:
         "model": {"uri": run.model.uri, "digest": run.base_digest, "chatTemplateHash": run.chat_template_hash},
         "data": json.loads(workspace.report.read_bytes()) if workspace.report.exists() else None,
         "heldOutDigest": run.test_digest,
-        "lora": run.lora.to_json(),
+        "method": run.method.to_json(),
+        "contents": run.contents,
         "training": run.training.to_json(),
         "trained": run.trained.to_json(),
         "loss": [[point.step, float(f"{point.mean:.6g}")] for point in state.curve],
@@ -47,13 +67,13 @@ def text(run: PublishRun, manifest: Manifest, state: TrainingState) -> str:
     trained, counts = run.trained, run.counts
     return f"""---
 base_model: {json.dumps(published_name(run.model.uri)[0])}
-library_name: peft
+library_name: {"peft" if run.contents == "Adapter" else "transformers"}
 pipeline_tag: text-generation
-tags: [lora, anneal]
+tags: [{next(iter(run.method.to_json()))}, anneal]
 ---
 # {run.object.name}
 
-A LoRA adapter on `{run.model.uri}`, trained by FineTuneJob `{run.object.namespace}/{run.object.name}`.
+{_what(run)}, trained by FineTuneJob `{run.object.namespace}/{run.object.name}`.
 
 | What | |
 |---|---|
@@ -75,20 +95,21 @@ held-out rows is for.
 
 ## Settings
 ```json
-{json.dumps({"lora": run.lora.to_json(), "training": run.training.to_json()}, indent=2, sort_keys=True)}
+{json.dumps({**run.method.to_json(), "training": run.training.to_json()}, indent=2, sort_keys=True)}
 ```
 
 ## How to load it
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ARTIFACT)
-tokenizer = AutoTokenizer.from_pretrained(ARTIFACT)
-```
-`BASE` must be the base model with the digest above. The tokenizer in this folder carries the chat template that the
-rows were written with.
+{_LOADING[run.contents]}
+The tokenizer in this folder carries the chat template that the rows were written with.
 """
+
+
+def _what(run: PublishRun) -> str:
+    if run.contents == "Adapter":
+        return f"A {run.method.title} adapter on `{run.model.uri}`"
+    if run.method.adapter is None:
+        return f"All weights of `{run.model.uri}`"
+    return f"`{run.model.uri}` with a {run.method.title} adapter merged in"
 
 
 def _curve(points: list[LossPoint]) -> str:

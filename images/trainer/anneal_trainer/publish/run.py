@@ -22,8 +22,8 @@ from anneal.api.artifacts import (
 from anneal.api.runs import PublishData, PublishRun, RunResult
 from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, complete
-from anneal_trainer.publish import card
+from anneal_trainer.fit.checkpoint import Checkpoint, complete
+from anneal_trainer.publish import card, weights
 from anneal_trainer.workspace import Workspace
 
 CARD_FILE = "README.md"
@@ -93,9 +93,8 @@ def _collect(run: PublishRun) -> _Parts:
 
 
 def _write_model(folder: Path, parts: _Parts, run: PublishRun) -> Manifest:
-    """Writes what the digest covers: adapter, tokenizer, template; then the manifest that says so."""
-    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
-        shutil.copyfile(parts.checkpoint.path / name, folder / name)
+    """Writes what the digest covers: weights, tokenizer, template; then the manifest that says so."""
+    weights.write(folder, run, parts.checkpoint)
     for path in {p for pattern in _TOKENIZER_PATTERNS for p in parts.base.glob(pattern) if p.is_file()}:
         shutil.copyfile(path, folder / path.name)
     shutil.copyfile(parts.workspace.chat_template, folder / _CHAT_TEMPLATE)
@@ -112,9 +111,9 @@ def _write_beside(folder: Path, parts: _Parts, run: PublishRun, manifest: Manife
     """Writes what people and the Evaluation read, which does not change what the model answers."""
     (folder / HELD_OUT_FILE).parent.mkdir()
     shutil.copyfile(parts.workspace.held_out, folder / HELD_OUT_FILE)
-    report = card.report(run, manifest, parts.checkpoint.state(), parts.workspace)
+    report = card.report(run, manifest, parts.checkpoint.state, parts.workspace)
     files.write_json(folder / REPORT_FILE, report)
-    files.write(folder / CARD_FILE, card.text(run, manifest, parts.checkpoint.state()).encode())
+    files.write(folder / CARD_FILE, card.text(run, manifest, parts.checkpoint.state).encode())
 
 
 def _check_existing(folder: Path, uri: str, manifest: Manifest, run: PublishRun) -> None:

@@ -18,7 +18,7 @@ from anneal.kinds.finetunejob.progress import reported, standing_still
 from anneal.kinds.finetunejob.reasons import Reason
 from anneal.kinds.finetunejob.specification import problem
 from anneal.kinds.finetunejob.status import carried_over, status
-from anneal.kinds.finetunejob.steps import FIT, PUBLISH, Step, claims, next_step
+from anneal.kinds.finetunejob.steps import FIT, PUBLISH, Step, claims, next_step, remarked
 from anneal.kinds.jobs import suspended
 from anneal.kinds.pods import PodReason
 from anneal.kinds.results import Failed, NotStarted, Running, StepResult, Succeeded, is_at_rest, is_finished, read
@@ -186,8 +186,8 @@ def a_step_runs(ctx: Context) -> Plan | None:
     run = result if isinstance(result, Running) else Running("Pending")
     recorded = _with_progress(ctx, step)
     reason, said = _why_running(step, run)
-    if step is FIT and run.phase == "Running" and recorded.progress is not None and recorded.progress.note:
-        said = f"{said}; {recorded.progress.note}"
+    if step is FIT and run.phase == "Running" and recorded.progress is not None:
+        said = remarked(said, recorded.progress.remarks)
     mark = (yes if step is FIT and run.phase == "Running" else no)(reason, said)
     return Plan(
         apply=children.of_step(ctx, step),

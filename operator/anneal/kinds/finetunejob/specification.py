@@ -33,7 +33,7 @@ def problem(obj: Object) -> str | None:
 
 def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
     training, accelerator = spec.training, spec.resources.accelerator
-    if not 0 < Decimal(training.learning_rate) <= 1:
+    if training.learning_rate is not None and not 0 < Decimal(training.learning_rate) <= 1:
         yield (
             f"spec.training.learningRate is '{training.learning_rate}': it must be more than 0 and at most 1,"
             ' such as "2e-4"'
@@ -42,10 +42,6 @@ def _problems(spec: FineTuneJobSpec) -> Iterator[str]:
         yield f"spec.training.maxGradNorm is '{training.max_grad_norm}': it must be more than 0, such as \"1.0\""
     if not Decimal(training.weight_decay) <= 1:
         yield f"spec.training.weightDecay is '{training.weight_decay}': it must be from 0 to 1, such as \"0.01\""
-    if training.epochs is not None and training.max_steps is not None:
-        yield "spec.training has both epochs and maxSteps, which contradict each other: set only one of them"
-    if spec.lora is not None and not Decimal(spec.lora.dropout) < 1:
-        yield f"spec.lora.dropout is '{spec.lora.dropout}': it must be at least 0 and less than 1, such as \"0.05\""
     yield from examples.problems(spec.dataset)
     for field, quantity in (
         ("spec.resources.cpu", spec.resources.cpu),

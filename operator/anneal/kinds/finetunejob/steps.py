@@ -41,7 +41,7 @@ from anneal.kinds.upstream import location, mounted
 
 Part = TypeVar("Part", bound=ApiModel)
 
-#: Preparing and publishing read and copy files and load a tokenizer, never the model's weights.
+#: Preparing and publishing an adapter read and copy files and load a tokenizer, never the model's weights.
 LIGHT = Resources(cpu="100m", memory="2Gi")
 
 
@@ -116,8 +116,8 @@ def fit_run(ctx: Context) -> FitRun:
         model=_base(ctx),
         base_digest=_needed(status.model, "model").digest,
         train_digest=_needed(status.dataset, "dataset").digest,
-        lora=_needed(spec.lora, "lora"),
-        training=spec.training,
+        method=spec.method,
+        training=spec.training.settled(spec.method),
         ranks=_ranks(ctx),
         reporting=Reporting(url=reports.url) if reports is not None else None,
     )
@@ -143,8 +143,9 @@ def publish_run(ctx: Context) -> PublishRun:
         chat_template_hash=base.chat_template_hash,
         test_digest=data.test_digest,
         output=mounted(location(spec.output.uri)),
-        lora=_needed(spec.lora, "lora"),
-        training=spec.training,
+        contents=spec.contents,
+        method=spec.method,
+        training=spec.training.settled(spec.method),
         counts=data.counts,
         trained=_needed(status.training, "training"),
     )
@@ -176,7 +177,7 @@ def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
                 total_steps=trained.steps,
                 loss=trained.loss,
                 tokens_per_second=trained.tokens // max(1, trained.seconds),
-                note=trained.note,
+                remarks=trained.remarks,
             ),
             "usage": (before.usage or Usage()).model_copy(
                 update={"accelerator_seconds": used, "cost": cost(ctx.spec, used, ctx.seen.facts.planning)}
@@ -194,6 +195,7 @@ def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     artifact = Artifact(
         uri=data.uri,
         digest=data.digest,
+        contents=ctx.spec.contents,
         base_uri=base.uri or ctx.spec.model.uri,
         base_digest=base.digest,
         chat_template_hash=base.chat_template_hash,
@@ -205,6 +207,11 @@ def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     return ctx.status.model_copy(update={"artifact": artifact})
 
 
+def publishing(spec: FineTuneJobSpec) -> Resources:
+    """A whole model is loaded to be written: it gets what training had, but for the accelerators."""
+    return LIGHT if spec.contents == "Adapter" else Resources(cpu=spec.resources.cpu, memory=spec.resources.memory)
+
+
 def _prepared(status: FineTuneJobStatus) -> Mark:
     return yes(Reason.PREPARED, examples.summary(_needed(status.dataset, "dataset")))
 
@@ -212,7 +219,12 @@ def _prepared(status: FineTuneJobStatus) -> Mark:
 def _trained(status: FineTuneJobStatus) -> Mark:
     trained = _needed(status.training, "training")
     said = f"trained for {trained.steps} steps in {trained.seconds} s, loss {trained.loss}"
-    return no(Reason.TRAINED, f"{said}; {trained.note}" if trained.note else said)
+    return no(Reason.TRAINED, remarked(said, trained.remarks))
+
+
+def remarked(said: str, remarks: list[str] | None) -> str:
+    """A sentence with what else should be known, within the length of a message."""
+    return "; ".join((said, *(remarks or ())))[:1024]
 
 
 def _published(status: FineTuneJobStatus) -> Mark:
@@ -311,8 +323,8 @@ PUBLISH = Step(
     summary=_published,
     run=publish_run,
     record=record_publish,
-    resources=lambda spec: LIGHT,
-    memory_advice="use a smaller spec.lora.rank in a new FineTuneJob",
+    resources=publishing,
+    memory_advice="raise spec.resources.memory, or use a smaller rank, in a new FineTuneJob",
     reads=("spec.model",),
     writes=("spec.output",),
 )

@@ -55,6 +55,7 @@ TRAINED: Json = {**PREPARED, "training": {"steps": 100, "loss": "0.12", "tokens"
 ARTIFACT: Json = {
     "uri": "pvc://models/intents-v1/0123456789abcdef",
     "digest": digest("artifact"),
+    "contents": "Adapter",
     "baseUri": "pvc://hub/base",
     "baseDigest": digest("base"),
     "chatTemplateHash": digest("template"),

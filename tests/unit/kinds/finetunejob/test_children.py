@@ -151,7 +151,7 @@ def test_fit_is_told_what_prepare_found() -> None:
     run = run_of("fit")
     assert isinstance(run, FitRun)
     assert (run.base_digest, run.train_digest) == (digest("base"), digest("rows"))
-    assert (run.lora.rank, run.training.learning_rate) == (16, "1e-3")
+    assert (run.method.lora.rank, run.training.learning_rate) == (16, "1e-3")
     assert run.reporting is not None
     assert run.reporting.url == "https://anneal-reports/v1/progress"
 
@@ -359,3 +359,24 @@ def test_the_name_of_a_spread_job_leaves_room_for_the_number_of_a_pod() -> None:
     made = plan(seen(as_stored(obj, **PREPARED), claims=("hub", "models")), NOW).apply
     job = next(o for o in made if o["kind"] == "Job")
     assert len(f"{job['metadata']['name']}-{job['spec']['completions'] - 1}") <= 63
+
+
+@pytest.mark.parametrize(
+    ("spec", "contents", "memory", "rate"),
+    [
+        ({}, "Adapter", "2Gi", "2e-4"),
+        ({"output": {"merge": True}}, "Model", "64Gi", "2e-4"),
+        ({"lora": None, "qlora": {}}, "Adapter", "2Gi", "2e-4"),
+        ({"lora": None, "full": {}}, "Model", "64Gi", "2e-5"),
+    ],
+    ids=["adapter", "merged", "4 bits", "full"],
+)
+def test_a_whole_model_is_published_with_the_memory_of_training(
+    spec: dict[str, Any], contents: str, memory: str, rate: str
+) -> None:
+    spec = {**spec, "resources": {"memory": "64Gi"}, "training": {"learningRate": None}}
+    run = run_of("publish", spec=spec)
+    assert (run.contents, run.training.learning_rate) == (contents, rate)
+    assert run_of("fit", spec=spec).training.learning_rate == rate
+    (container,) = pod_spec("publish", spec=spec)["containers"]
+    assert container["resources"]["limits"] == {"memory": memory}

@@ -64,11 +64,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "epochs and steps": (
         {"training": {"epochs": 1, "maxSteps": 10}},
-        "spec.training has both epochs and maxSteps, which contradict each other: set only one of them",
+        "spec.training: epochs and maxSteps contradict each other: set only one of them",
     ),
     "nothing but dropout": (
         {"lora": {"dropout": "1"}},
-        "spec.lora.dropout is '1': it must be at least 0 and less than 1, such as \"0.05\"",
+        'spec.lora: dropout must be at least 0 and less than 1, such as "0.05"',
     ),
     "no memory": ({"resources": {"memory": "0Gi"}}, "spec.resources.memory is '0Gi': it must be more than 0"),
     "no cpu": ({"resources": {"cpu": "0.0"}}, "spec.resources.cpu is '0.0': it must be more than 0"),
@@ -93,7 +93,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {"uri": "hf://acme/tiny", "cache": "pvc://bases/../x"}},
         "spec.model.cache: 'pvc://bases/../x' has '..' in its path: a location cannot leave its claim",
     ),
-    "no method": ({"lora": None}, "spec: exactly one of lora must be set"),
+    "no method": ({"lora": None}, "spec: exactly one of lora, qlora, full must be set"),
     "no model": ({"model": None}, "spec.model: Field required"),
     "two things at once": (
         {"model": None, "output": None},
