@@ -31,6 +31,7 @@ Method = Literal["Wilson", "ClopperPearson", "Tango", "Bootstrap", "ClusterBoots
 _SHARE, _DIFFERENCE = Interval(0.0, 1.0), Interval(-1.0, 1.0)
 
 UNDECIDED: Outcome = "Inconclusive"
+_CATEGORIES = 30  # at most, in the report
 _EXAMPLES = 3
 _WORDS = {
     "truncated": "cut off at the limit of tokens",
@@ -148,6 +149,16 @@ def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: G
         [_compare(run, *at, pairs[at], difference) for at, difference in differences.items()],
         [_decide(run, gate, samples, differences) for gate in run.gates],
     )
+
+
+def judge_categories(
+    run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: Groups, categories: Sequence[str | None]
+) -> dict[str, Judgement]:
+    """The same estimates on the rows of each category, the largest first: to look into, so without the gates."""
+    ungated = run.model_copy(update={"gates": []})
+    names = [name for name, _ in Counter(c for c in categories if c is not None).most_common(_CATEGORIES)]
+    chosen = {name: np.array([c == name for c in categories]) for name in names}
+    return {name: judge(ungated, scorers, scores[:, :, at], groups[at]) for name, at in chosen.items()}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from anneal.api.runs import EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.answers import AnswerFile, write_atomically
 from anneal_evaluator.confusion import confusions
-from anneal_evaluator.decide import judge, refuse_too_many_errors
+from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.endpoints import hosted_endpoint
 from anneal_evaluator.endpoints.endpoint import Endpoint
 from anneal_evaluator.endpoints.triton import TritonEndpoint
@@ -26,7 +26,7 @@ from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.ledger import Ledger
 from anneal_evaluator.page import page
 from anneal_evaluator.progress import Progress
-from anneal_evaluator.report import data, document, gate_sentence, write_report
+from anneal_evaluator.report import categories, data, document, gate_sentence, write_report
 from anneal_evaluator.respond import (
     PATIENCE_SECONDS,
     Interview,
@@ -64,7 +64,9 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     check_snapshots(asked, files)
 
     scores = score(run, scorers, rows, answers)
-    judgement = judge(run, scorers, scores, groups_of(rows))
+    groups = groups_of(rows)
+    judgement = judge(run, scorers, scores, groups)
+    by_category = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
     write_scores(directory / SCORES_FILE, run, rows, scores)
     for model in run.models:
         files[model].compact(keys[model])
@@ -72,7 +74,8 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     spent = {model: ledger.spent(model) for model in run.models}
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
     report["confusion"] = confusions(run, scorers, rows, answers)
-    write_atomically(directory / PAGE_FILE, page(run, report, judgement, rows, answers, scores).encode())
+    report["categories"] = categories(run, by_category)
+    write_atomically(directory / PAGE_FILE, page(run, report, rows, answers, scores).encode())
     digest = write_report(directory, report)
     return RunResult(
         role="evaluate",

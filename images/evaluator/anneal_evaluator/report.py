@@ -17,7 +17,7 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.costs import amount
 from anneal.api.runs import EvaluateData, EvaluateRun
 from anneal.api.subjects import CANDIDATE, Hosted
-from anneal.api.verdicts import gate_name, required, sentence
+from anneal.api.verdicts import baseline_of, bound, gate_name, required, sentence
 from anneal_evaluator.answers import StoredAnswer, write_atomically
 from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
 from anneal_evaluator.endpoints.names import snapshot
@@ -75,6 +75,8 @@ def document(
         "gates": [
             {
                 "gate": gate_name(decision.gate),
+                "baseline": baseline_of(decision.gate),
+                "bound": number(bound(decision.gate)),
                 "outcome": decision.outcome,
                 "required": required(decision.gate),
                 "message": gate_sentence(run, decision),
@@ -85,6 +87,21 @@ def document(
         ],
         "files": dict(files),
     }
+
+
+def categories(run: EvaluateRun, found: Mapping[str, Judgement]) -> list[dict[str, Any]]:
+    """The scores of every metric and model by category."""
+    models = range(len(run.models))
+    return [
+        {
+            "category": category,
+            "metric": metric.name,
+            "n": max(judgement.results[m, k].n for k in models),
+            "scores": {label(run, k): _estimate(judgement.results[m, k]) for k in models},
+        }
+        for m, metric in enumerate(run.metrics)
+        for category, judgement in found.items()
+    ]
 
 
 def write_report(directory: Path, report: dict[str, Any]) -> str:

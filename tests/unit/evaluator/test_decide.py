@@ -10,7 +10,7 @@ from tests.unit.evaluator.builders import answered, evaluate_run
 
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.answers import StoredAnswer
-from anneal_evaluator.decide import Judgement, judge, refuse_too_many_errors
+from anneal_evaluator.decide import Judgement, judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.metrics import scorer_of
 
@@ -125,6 +125,16 @@ def test_rows_of_one_document_are_not_many_pieces_of_evidence() -> None:
     assert found.difference.bounds.lower <= 0
     assert found.mde > 2 * naive.mde
     assert found.mid_p is None, "McNemar's test is about independent rows"
+
+
+def test_categories_are_estimated_on_their_rows_and_decide_nothing() -> None:
+    scores = np.array([[[1, 1, 0, 1, NAN], [0, 0, 0, 0, 1]]], dtype=np.float64)
+    categories = ["refund", "refund", "refund", "delivery", None]
+    found = judge_categories(RUN, [scorer_of(m) for m in RUN.metrics], scores, np.arange(5), categories)
+    assert list(found) == ["refund", "delivery"], "the largest first, rows of none left out"
+    assert (found["refund"].results[0, 0].n, found["refund"].results[0, 0].value) == (3, pytest.approx(2 / 3))
+    assert found["delivery"].comparisons[0].difference.value == 1.0
+    assert found["refund"].gates == []
 
 
 def given(**outcomes: int) -> list[StoredAnswer]:

@@ -9,7 +9,7 @@ import pytest
 from anneal.api.artifacts import digest_of_bytes
 from anneal.api.runs import MountedPath
 from anneal_evaluator.errors import EvaluationError
-from anneal_evaluator.held_out import read_held_out
+from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 
 GOOD = '{"id": "1", "messages": [{"role": "user", "content": "a"}], "reference": "b"}\n'
 
@@ -51,3 +51,14 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="do not exist"):
         read_held_out(MountedPath(uri="pvc://m/h.jsonl", path=str(tmp_path / "h")), digest_of_bytes(b""))
+
+
+def test_rows_belong_together_by_their_group_and_else_stand_alone() -> None:
+    given = [("a", "doc"), ("b", None), ("doc", None), ("c", "doc"), ("d", "b")]
+    rows = [
+        HeldOutRow.model_validate(
+            {"id": id_, "messages": [{"role": "user", "content": "?"}], "reference": "", "group": group}
+        )
+        for id_, group in given
+    ]
+    assert groups_of(rows).tolist() == [0, 1, 2, 0, 3], "a row named like a group is not in it"

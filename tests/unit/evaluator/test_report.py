@@ -16,11 +16,11 @@ from anneal.api.gates import Comparison, GateResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import MAX_RESULT_BYTES, EvaluateRun, RunResult, encode_result, parse_result
 from anneal_evaluator.confusion import confusions
-from anneal_evaluator.decide import Judgement, judge
+from anneal_evaluator.decide import Judgement, judge, judge_categories
 from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.page import page
-from anneal_evaluator.report import data, document, gate_sentence, write_report
+from anneal_evaluator.report import categories, data, document, write_report
 from anneal_evaluator.score import Answers, score, write_scores
 
 FREE = {"candidate": Decimal(0), "base": Decimal(0)}
@@ -47,7 +47,12 @@ class Case:
         )
 
     def report(self) -> dict[str, Any]:
-        return document(self.run, self.answers, self.judgement, "triton 2.51.0", FREE, {"scores.jsonl": "sha256:0"})
+        scorers = [scorer_of(m) for m in self.run.metrics]
+        names = [row.category for row in self.rows]
+        found = judge_categories(self.run, scorers, self.scores, groups_of(self.rows), names)
+        report = document(self.run, self.answers, self.judgement, "triton 2.51.0", FREE, {"scores.jsonl": "sha256:0"})
+        confusion = confusions(self.run, scorers, self.rows, self.answers)
+        return report | {"confusion": confusion, "categories": categories(self.run, found)}
 
 
 def test_scores_are_of_answers_and_nothing_else() -> None:
@@ -86,15 +91,14 @@ def test_the_report_tells_what_was_judged_and_found() -> None:
 
 def test_the_report_counts_which_label_is_taken_for_which() -> None:
     case = Case(metrics=[{"name": "accuracy", "label": {"labels": ["yes", "no"]}}])
-    scorers = [scorer_of(m) for m in case.run.metrics]
-    candidate, base = confusions(case.run, scorers, case.rows, case.answers)
+    report = case.report()
+    candidate, base = report["confusion"]
     assert candidate["cells"] == [
         {"reference": "yes", "answered": "yes", "rows": 9},
         {"reference": "yes", "answered": "no label", "rows": 1},
     ]
     assert base["cells"] == [{"reference": "yes", "answered": "no", "rows": 9}], "what was cut off is in no cell"
-    report = {**case.report(), "confusion": [candidate, base]}
-    seen = Page(page(case.run, report, case.judgement, case.rows, case.answers, case.scores))
+    seen = Page(page(case.run, report, case.rows, case.answers, case.scores))
     assert "Taken for another (accuracy)" in seen.text
     assert "yesno label1" in seen.text
     assert "yesno9" not in seen.text, "only the candidate's"
@@ -121,12 +125,12 @@ class Page(HTMLParser):
 
 def test_the_page_shows_answers_and_runs_nothing() -> None:
     case = Case()
-    seen = Page(page(case.run, case.report(), case.judgement, case.rows, case.answers, case.scores))
+    seen = Page(page(case.run, case.report(), case.rows, case.answers, case.scores))
     assert not {"script", "img", "iframe", "link", "a"} & set(seen.tags)
     assert "svg" in seen.tags
     assert seen.policy.startswith("default-src 'none'")
     assert seen.text.count(EVIL) >= 4, "question, answers and error of the row, as text"
-    assert gate_sentence(case.run, case.judgement.gates[0]) in seen.text
+    assert "90.0 % (55.5 % to 99.8 %), demanded at least 80.0 %. About 108 held-out rows" in seen.text
 
 
 def test_the_largest_judgement_fits_the_termination_message() -> None:

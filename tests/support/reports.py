@@ -1,0 +1,75 @@
+"""A report with everything in it, of made-up answers to support questions: what people and browsers are shown."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+from tests.unit.evaluator.builders import answered, evaluate_run
+
+from anneal.api.artifacts import digest_of_bytes
+from anneal.api.runs import EvaluateRun
+from anneal_evaluator.answers import StoredAnswer
+from anneal_evaluator.confusion import confusions
+from anneal_evaluator.decide import judge, judge_categories
+from anneal_evaluator.held_out import HeldOutRow, groups_of
+from anneal_evaluator.page import page
+from anneal_evaluator.report import categories, document
+from anneal_evaluator.score import score, scorers_of
+
+ROWS = 150
+HOSTILE = (
+    "</dd></article><script>window.pwned = true; alert(1)</script><img src=x onerror='window.pwned = true'>"
+    '<style>*{display:none}</style><a href="javascript:alert(1)">click</a>\u202e' + "W" * 300
+)
+_INTENTS = ("refund", "delivery", "cancel_order", "complaint", "change_address_of_a_standing_order")
+
+
+def full_report(hostile: str = HOSTILE) -> str:
+    """The page: two metrics, two baselines, categories, errors, and `hostile` wherever a text may come from outside."""
+    run = _run()
+    rows = [_row(i, hostile) for i in range(ROWS)]
+    answers = {
+        "candidate": [_answer(i, 0.93, hostile) for i in range(ROWS)],
+        "base": [_answer(i, 0.61, hostile) for i in range(ROWS)],
+        "incumbent": [_answer(i, 0.9, hostile) for i in range(ROWS)],
+    }
+    scorers = scorers_of(run.metrics, rows)
+    scores = score(run, scorers, rows, answers)
+    groups = groups_of(rows)
+    judgement = judge(run, scorers, scores, groups)
+    found = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
+    files = {f"responses-{name}.jsonl": digest_of_bytes(name.encode()) for name in answers}
+    report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
+    report |= {"confusion": confusions(run, scorers, rows, answers), "categories": categories(run, found)}
+    return page(run, report, rows, answers, scores)
+
+
+def _run() -> EvaluateRun:
+    return evaluate_run(
+        models=["candidate", "base", "incumbent"],
+        baselines=[{"name": "base", "fromCandidate": {}}, {"name": "incumbent", "fromCandidate": {}}],
+        metrics=[{"name": "accuracy", "label": {"labels": list(_INTENTS)}}, {"name": "overlap", "f1": {}}],
+        gates=[
+            {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}},
+            {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.10"}},
+            {"metric": "accuracy", "nonInferiority": {"to": "incumbent", "margin": "0.05"}},
+            {"metric": "overlap", "absolute": {"minLowerBound": "0.99"}},
+        ],
+    )
+
+
+def _row(i: int, hostile: str) -> HeldOutRow:
+    intent = _INTENTS[i % len(_INTENTS)]
+    question = hostile if i == 7 else f"Where does question {i} about {intent.replace('_', ' ')} belong, please?"
+    row = {"id": f"row-{i}", "messages": [{"role": "user", "content": question}], "reference": intent}
+    return HeldOutRow.model_validate(row | {"category": hostile if i == 7 else intent})
+
+
+def _answer(i: int, skill: float, hostile: str) -> StoredAnswer:
+    random = np.random.default_rng([i, int(100 * skill)])
+    if i in (11, 12) and skill < 0.9:
+        return answered(f"row-{i}", hostile, outcome="truncated", detail=hostile)
+    wrong = hostile if i == 7 else _INTENTS[(i + 1) % len(_INTENTS)]
+    text = _INTENTS[i % len(_INTENTS)] if random.random() < skill else wrong
+    return answered(f"row-{i}", text, seconds=float(random.gamma(4, 0.1)), outputTokens=4)
