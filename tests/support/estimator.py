@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from anneal.api.methods import Lora
-from anneal.estimate.memory import Adapter, PassPlan, Work, kept_bytes, loss_bytes, working_bytes
+from anneal.estimate.memory import Adapter, PassPlan, Work, kept_by_loss, kept_bytes, loss_bytes, working_bytes
 from anneal.estimate.shape import shape_of
-from anneal_trainer.fit import attention, memory, packing
+from anneal_trainer.fit import attention, memory, moe, packing
 from anneal_trainer.fit.batches import Batch
 from anneal_trainer.fit.loss import PiecewiseLoss
 from anneal_trainer.fit.methods.lora import adapt
@@ -34,10 +34,10 @@ SHAPE: dict[str, Any] = {"vocab_size": 512, "hidden_size": 64, "num_attention_he
 
 @dataclass(frozen=True)
 class Case:
-    """A pass of `rows` rows of `length` tokens, of which every fourth is learned."""
+    """A pass of `rows` rows of `length` tokens, of which every fourth is learned. Without `lora` all learns."""
 
     config: PretrainedConfig
-    lora: Lora = field(default_factory=Lora)
+    lora: Lora | None = field(default_factory=Lora)
     dtype: torch.dtype = torch.float32
     rows: int = 2
     length: int = 96
@@ -51,12 +51,16 @@ class Case:
     def work(self) -> Work:
         return Work(
             shape=shape_of(self.config.to_dict()),
-            adapter=Adapter(self.lora.rank, tuple(self.lora.target_modules), drops=float(self.lora.dropout) > 0),
+            adapter=_adapter(self.lora) if self.lora else None,
             weight_bytes=self.dtype.itemsize,
             value_bytes=self.dtype.itemsize,
             labelled=0.25,
             device="CPU",
         )
+
+
+def _adapter(lora: Lora) -> Adapter:
+    return Adapter(lora.rank, tuple(lora.target_modules), drops=float(lora.dropout) > 0)
 
 
 def _llama(layers: int = 4, **more: Any) -> LlamaConfig:
@@ -88,6 +92,11 @@ CASES: dict[str, Case] = {
             interleave_moe_layer_step=2,
         )
     ),
+    "llama, every weight": Case(_llama(), None),
+    "llama, every weight in bfloat16": Case(_llama(), None, torch.bfloat16),
+    "qwen3, every weight, all recomputed": Case(
+        Qwen3Config(**SHAPE, num_hidden_layers=4, intermediate_size=176, head_dim=24), None, recompute_every=1
+    ),
     "llama, all recomputed": Case(_llama(), recompute_every=1),
     "llama, deep, all recomputed": Case(_llama(16), length=64, recompute_every=1),
     "llama, deep, all recomputed in bfloat16": Case(_llama(16), Lora(rank=2), torch.bfloat16, recompute_every=1),
@@ -117,12 +126,13 @@ def measure(case: Case) -> Measured:
     """Runs a pass forward and backward, twice: once to count what is kept, once to count what is alive."""
     loss, plan, work = loss_bytes(case.work, case.plan), case.plan, case.work
     kept = kept_bytes(work, plan)
-    by_loss = round(plan.tokens * work.labelled * work.shape.hidden * work.value_bytes)
     model, batch = _model(case), _batch(case)
     if not plan.recompute_every:
         saved = SavedTensors([*model.parameters(), *model.buffers()])
         with saved.watching():
-            _forward(case, model, batch)
+            result = _forward(case, model, batch)
+        kept_now = saved.bytes
+        del result
     model = _model(case)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:  # gradients are there from the first pass on, and are no activations
@@ -132,17 +142,19 @@ def measure(case: Case) -> Measured:
     with live:
         _forward(case, model, batch).backward()  # type: ignore[no-untyped-call]
     return Measured(
-        kept=None if plan.recompute_every else (kept + by_loss, saved.bytes),
+        kept=None if plan.recompute_every else (kept + kept_by_loss(work, plan), kept_now),
         peak=(kept + max(loss, working_bytes(work, plan)), live.peak),
     )
 
 
 def _model(case: Case) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(case.config, dtype=case.dtype).requires_grad_(requires_grad=False)
-    adapted = adapt(model, case.lora, 0).train()
+    stored = case.dtype if case.lora else torch.float32
+    model = AutoModelForCausalLM.from_config(case.config, dtype=stored).requires_grad_(case.lora is None)
+    adapted = (adapt(model, case.lora, 0) if case.lora else model).train()
     memory.recompute(adapted, case.plan)
     attention.install(adapted)
+    moe.speed_up(adapted, case.dtype)
     return adapted
 
 

@@ -12,25 +12,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 
+class _Kept:
+    """A tensor for as long as autograd keeps it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
 class SavedTensors:
     """Bytes that autograd keeps for the backward pass, each storage once, those of `known` tensors left out."""
 
     def __init__(self, known: Iterable[torch.Tensor]) -> None:
         self._known = {t.untyped_storage().data_ptr() for t in known}
-        self._kept: dict[int, torch.Tensor] = {}
+        self._kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
 
     def watching(self) -> AbstractContextManager[None]:
-        return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept.tensor)
 
-    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
-        place = tensor.untyped_storage().data_ptr()
-        if place not in self._known:
-            self._kept.setdefault(place, tensor)  # held, so that no other tensor gets its place meanwhile
-        return tensor
+    def _keep(self, tensor: torch.Tensor) -> _Kept:
+        kept = _Kept(tensor)
+        if tensor.untyped_storage().data_ptr() not in self._known:
+            self._kept.add(kept)
+        return kept
 
     @property
     def bytes(self) -> int:
-        return sum(t.untyped_storage().nbytes() for t in self._kept.values())
+        """Of what is kept at this moment."""
+        storages = {s.data_ptr(): s.nbytes() for s in (kept.tensor.untyped_storage() for kept in self._kept)}
+        return sum(storages.values())
 
 
 class LiveTensors(TorchDispatchMode):

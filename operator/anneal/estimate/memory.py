@@ -9,11 +9,11 @@ keys, values and output of attention, and three inner values of a gated feed-for
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from anneal.api.estimate import ModelShape
-from anneal.estimate.shape import FUSED_EXPERTS
+from anneal.api.estimate import Linear, ModelShape
 
 GIB = 1024**3
 #: What a parameter that is trained takes: float32 value, gradient and two moments of Adam.
@@ -24,7 +24,7 @@ STAGED_BYTES = 12
 LOGIT_BYTES = 12
 #: Logits that exist at once; in float32 they are 128 MiB.
 PIECE_LOGITS = 2**25
-#: The CUDA context with its libraries; Python with torch and transformers on CPU (measured: 0.6 GiB).
+#: The CUDA context with its libraries; Python with torch and transformers (measured: 0.5 GiB, and 0.3 of libraries).
 ACCELERATOR_PROGRAM = 2 * GIB
 CPU_PROGRAM = 3 * GIB // 4
 #: What an allocator cannot use of what it holds, and what is left free on purpose.
@@ -36,14 +36,14 @@ CPU_PASS_TOKENS = 2048
 #: How much of the layers to recompute, what costs least time first: none, every fourth, every second, all.
 RECOMPUTE_EVERY = (0, 4, 2, 1)
 
-#: Families whose modelling code runs every expert for every token (transformers' own `Llama4TextMoe`).
-RUN_ALL_EXPERTS = FUSED_EXPERTS
 #: Linear layers that share an input, by what that input is.
 ATTENTION_INPUTS = frozenset(
     {"q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa", "qkv_proj", "query_key_value"}
 )
 LATENT_INPUTS = frozenset({"q_b_proj", "kv_b_proj"})
 BLOCK_INPUTS = frozenset({"gate_proj", "up_proj", "gate_up_proj"})
+
+_EVERY = ATTENTION_INPUTS | LATENT_INPUTS | BLOCK_INPUTS | {"o_proj", "down_proj"}
 
 Device = Literal["CPU", "Accelerator"]
 Layer = Literal["Dense", "Experts"]
@@ -56,11 +56,15 @@ class Adapter:
     Attributes:
         targets: names of the layers, the last words of which count; none are all.
         drops: whether inputs are dropped at random.
+        decomposes: whether the norm of each output row learns apart (DoRA).
+        stacks: names of stacked experts that are adapted, the last words of which count.
     """
 
     rank: int
     targets: tuple[str, ...] = ()
     drops: bool = False
+    decomposes: bool = False
+    stacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,21 @@ class Work:
     """What is trained, how.
 
     Attributes:
+        adapter: None when every weight of the language model learns.
         weight_bytes: of one frozen parameter.
         value_bytes: of one value of the arithmetic: 4 in float32, 2 in bfloat16.
         labelled: share of the tokens that are learned, 0 to 1.
+        keys_per_token: copies of keys and values for one token that is computed; more than 1 where rows share
+            beginnings, whose keys each of them has.
     """
 
     shape: ModelShape
-    adapter: Adapter
+    adapter: Adapter | None
     weight_bytes: float
     value_bytes: int
     labelled: float
     device: Device
+    keys_per_token: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,15 +117,31 @@ class PassPlan:
     recompute_every: int
 
 
-def adapted(shape: ModelShape, adapter: Adapter) -> list[tuple[str, int, int, int]]:
+def adapted(shape: ModelShape, adapter: Adapter) -> list[Linear]:
     """The linear layers that get an adapter: those that are named, or all."""
-    wanted = {name.rpartition(".")[2] for name in adapter.targets}
+    wanted = {_last(name) for name in adapter.targets}
     return [row for row in shape.linears if not wanted or row[0] in wanted]
 
 
-def trainable_parameters(shape: ModelShape, adapter: Adapter) -> int:
-    """Sum of rank x (inputs + outputs) over the adapted layers."""
-    return sum(adapter.rank * (i + o) * copies for _, i, o, copies in adapted(shape, adapter))
+def trainable_parameters(shape: ModelShape, adapter: Adapter | None) -> int:
+    """Sum of rank x (inputs + outputs) over what is adapted, or all parameters that text passes."""
+    if adapter is None:
+        return shape.parameters - shape.vision_parameters
+    matrices = sum(adapter.rank * (i + o) * copies for _, i, o, copies in adapted(shape, adapter))
+    norms = sum(o * copies for _, _, o, copies in adapted(shape, adapter)) if adapter.decomposes else 0
+    stacks = sum(adapter.rank * (i + o) for i, o in _stacks(shape, adapter)) * shape.experts * shape.moe_layers
+    return matrices + norms + stacks
+
+
+def _stacks(shape: ModelShape, adapter: Adapter) -> list[tuple[int, int]]:
+    """(inputs, outputs) of the weights of one expert that are adapted."""
+    both = {"gate_up_proj": (shape.hidden, 2 * shape.expert_intermediate)}
+    both["down_proj"] = (shape.expert_intermediate, shape.hidden)
+    return [both[_last(name)] for name in adapter.stacks if _last(name) in both]
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def kept_bytes(work: Work, plan: PassPlan) -> int:
@@ -127,16 +151,29 @@ def kept_bytes(work: Work, plan: PassPlan) -> int:
     share = recomputed_share(shape, plan)
     # Of a recomputed layer its input is kept, and with the last layer the input of the final norm.
     inputs = share * shape.layers * shape.hidden * work.value_bytes + 4 * shape.hidden * (share > 0)
-    # Autocast keeps a copy of the adapters in its own precision.
-    cast = 2 * trainable_parameters(shape, work.adapter) if work.value_bytes == 2 else 0
-    return round((whole * (1 - share) + inputs) * plan.tokens + cast)
+    return round((whole * (1 - share) + inputs) * plan.tokens + _cast_bytes(work))
+
+
+def _cast_bytes(work: Work) -> int:
+    """Copies of what learns in the precision of the arithmetic, which autocast keeps."""
+    if work.value_bytes == 4:
+        return 0
+    looked_up = work.shape.embedding_parameters if work.adapter is None and work.shape.head_parameters else 0
+    return work.value_bytes * (trainable_parameters(work.shape, work.adapter) - looked_up)
 
 
 def loss_bytes(work: Work, plan: PassPlan) -> int:
     """A piece of logits with its gradient, and the labelled states with theirs, when all that is kept is there too."""
     labels = plan.tokens * work.labelled
     piece = min(labels, max(1, PIECE_LOGITS // work.shape.vocabulary))
-    return round(piece * work.shape.vocabulary * LOGIT_BYTES + 2 * labels * work.shape.hidden * work.value_bytes)
+    return round(piece * work.shape.vocabulary * LOGIT_BYTES) + 2 * kept_by_loss(work, plan)
+
+
+def kept_by_loss(work: Work, plan: PassPlan) -> int:
+    """The gradients of labelled states, and of a head that learns, which are made together with the loss."""
+    states = plan.tokens * work.labelled * work.shape.hidden * work.value_bytes
+    head = 4 * work.shape.vocabulary * work.shape.hidden if work.adapter is None else 0
+    return round(states + head)
 
 
 def working_bytes(work: Work, plan: PassPlan) -> int:
@@ -146,8 +183,7 @@ def working_bytes(work: Work, plan: PassPlan) -> int:
     gradients = (inner + 2 * shape.hidden) * work.value_bytes
     again = bool(plan.recompute_every) and (shape.layers - 1) % plan.recompute_every == 0
     largest = max(size for size, number in _layers(work) if number)
-    by_loss = work.labelled * shape.hidden * work.value_bytes
-    return round((gradients + largest * again + by_loss) * plan.tokens)
+    return round((gradients + largest * again) * plan.tokens)
 
 
 def memory(work: Work, plan: PassPlan) -> Memory:
@@ -155,8 +191,9 @@ def memory(work: Work, plan: PassPlan) -> Memory:
     trained = trainable_parameters(work.shape, work.adapter)
     staged = STAGED_BYTES if work.device == "CPU" else 0
     loss = loss_bytes(work, plan)
+    frozen = work.shape.parameters if work.adapter else work.shape.vision_parameters
     parts = (
-        round(work.shape.parameters * work.weight_bytes),
+        round(frozen * work.weight_bytes),
         trained * (TRAINED_BYTES + staged),
         # The loss and the last layer's backward pass are two moments; only the larger needs room.
         kept_bytes(work, plan) + max(0, working_bytes(work, plan) - loss),
@@ -203,33 +240,54 @@ def _layers(work: Work) -> tuple[tuple[float, int], tuple[float, int]]:
 
 def _layer_bytes(work: Work, layer: Layer) -> float:
     """What autograd keeps for one token of one layer, in bytes."""
-    shape, size, names = work.shape, work.value_bytes, {row[0] for row in adapted(work.shape, work.adapter)}
+    shape, size = work.shape, work.value_bytes
     # The statistics of a normalisation, and its input, are float32 whatever the arithmetic is.
     norms = 4 * (2 * shape.hidden + 2 + shape.normalised_width + shape.heads)
-    attention = shape.query_width + shape.key_width + shape.value_width + shape.output_width
+    attention = shape.query_width + (shape.key_width + shape.value_width) * work.keys_per_token + shape.output_width
     inner = shape.intermediate if layer == "Dense" else shape.shared_intermediate
-    block = 3 * inner + _routed_values(shape) * (layer == "Experts")
-    return norms + size * (attention + block + _adapter_values(work, names, inner))
+    block = 3 * inner + _routed_values(work) * (layer == "Experts")
+    return norms + size * (attention + block + _learning_values(work, inner))
 
 
-def _routed_values(shape: ModelShape) -> int:
-    """Values that frozen experts keep for one token."""
-    if shape.family in RUN_ALL_EXPERTS:
-        return shape.experts * (shape.hidden + 3 * shape.expert_intermediate)
-    return shape.experts_per_token * (2 * shape.hidden + 4 * shape.expert_intermediate)
+def _routed_values(work: Work) -> int:
+    """Values that experts keep for one token; those that learn keep the input of their second matrix, too."""
+    shape, learn = work.shape, work.adapter is None or bool(work.adapter.stacks)
+    return shape.experts_per_token * (2 * shape.hidden + (4 + learn) * shape.expert_intermediate)
 
 
-def _adapter_values(work: Work, names: set[str], inner: int) -> float:
-    """Values that adapters keep for one token of one layer: their inputs, and what is between their two matrices."""
-    shape = work.shape
-    rows = [(inputs, copies / max(1, shape.layers)) for _, inputs, _, copies in adapted(shape, work.adapter)]
-    ranks = sum(work.adapter.rank * share for _, share in rows)
+def _learning_values(work: Work, inner: int) -> float:
+    """Values that what learns keeps for one token of one layer: its inputs, and what is between two matrices."""
+    if work.adapter is None:
+        return _values_of_weights(work, inner)
+    per_layer = 1 / work.shape.layers
+    rows = [(i, o, copies * per_layer) for _, i, o, copies in adapted(work.shape, work.adapter)]
+    between = sum(work.adapter.rank * share for *_, share in rows)
+    if work.adapter.decomposes:
+        between += sum(2 * outputs * share for _, outputs, share in rows)
     if work.adapter.drops:
         # Each adapter has an input of its own then, and the mask that made it.
-        return ranks + sum(2 * inputs * share for inputs, share in rows)
+        return between + sum(2 * inputs * share for inputs, _, share in rows)
+    return between + _input_values(work, inner, {row[0] for row in adapted(work.shape, work.adapter)})
+
+
+def _values_of_weights(work: Work, inner: int) -> float:
+    """Values that weights keep for one token of one layer, where all of them learn."""
+    shape = work.shape
+    # The gradient of a norm's weight needs what was normalised, in float32.
+    normalised = (2 * shape.hidden + shape.normalised_width) * 4 / work.value_bytes
+    inputs = _input_values(work, inner, _EVERY)
+    if work.value_bytes == 4:
+        return normalised + inputs
+    # Weights are float32, and with them all between the layers: each linear layer makes a copy of its input.
+    return normalised + inputs + 3 * shape.hidden
+
+
+def _input_values(work: Work, inner: int, names: Set[str]) -> int:
+    """Inputs of the named linear layers, each once, as far as nothing else keeps them."""
+    shape = work.shape
     attention = shape.hidden * bool(names & ATTENTION_INPUTS)
     latent = shape.normalised_width * bool(names & LATENT_INPUTS)
     block = shape.hidden * bool(names & BLOCK_INPUTS) + inner * ("down_proj" in names)
     # On CPU attention is run row by row, so that what it keeps is not the whole that goes on to o_proj.
     output = shape.output_width * (work.device == "CPU" and "o_proj" in names)
-    return ranks + attention + latent + block + output
+    return attention + latent + block + output
