@@ -21,6 +21,7 @@ from anneal.api import GROUP, VERSION
 from anneal.api.crd import crd
 from anneal.api.kind import KindInfo
 from anneal.api.kinds import BY_NAME, KINDS
+from anneal.api.metrics import METRICS
 
 pytestmark = pytest.mark.integration
 NAMESPACE = "crds"
@@ -142,7 +143,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "Evaluation",
         "spec.metrics.0.f1",
         {},
-        "exactly one of exactMatch, normalizedMatch, f1, regex, jsonField, numeric, label, rougeL, chrf must be set",
+        f"exactly one of {', '.join(METRICS)} must be set",
     ),
     ("Evaluation", "spec.gates.0.absolute", None, "exactly one of absolute, superiority, nonInferiority must be set"),
     ("Evaluation", "spec.serving", {}, "exactly one of triton must be set"),
@@ -154,8 +155,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "Evaluation",
         "spec",
         lambda spec: {**spec, "budget": {"cost": "5"}, **UNPRICED},
-        "price of every hosted baseline",
+        "price of every hosted baseline and of the judge",
     ),
+    ("Evaluation", "spec.judge", {"openAI": {"model": "m"}}, "a judged metric and spec.judge need each other"),
     ("ModelDeployment", "spec.triton", None, "exactly one of triton must be set"),
     ("ModelDeployment", "spec.model", {}, "exactly one of fineTuneJobRef, selector must be set"),
     ("ModelDeployment", "spec.model", {"selector": {"matchLabels": {"a": "b"}}}, "set only one"),
@@ -207,6 +209,14 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "serving": ("spec.serving", None),
         "generation": ("spec.generation.maxTokens", 5),
         "metrics": ("spec.metrics", [{"name": "accuracy", "f1": {}}]),
+        "judge": (
+            "spec",
+            lambda spec: {
+                **spec,
+                "judge": {"openAI": {"model": "m"}},
+                "metrics": [*spec["metrics"], {"name": "judged", "judged": {}}],
+            },
+        ),
         "gates": ("spec.gates", [{"metric": "accuracy", "absolute": {"minLowerBound": "0.1"}}]),
         "statistics": ("spec.statistics.seed", 4),
         "budget": ("spec.budget", {"cost": "5"}),

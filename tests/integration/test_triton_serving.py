@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.hosted_models import Said, hosted_models
+from tests.support.hosted_models import Asked, Said, hosted_models
 from tests.support.tiny_model import TEMPLATE, write_artifact, write_base
 from tests.support.triton_host import REPOSITORY, Server, TritonHost, prepare, started
 
@@ -363,10 +363,19 @@ class TestEvaluation:
     def test_a_hosted_model_is_asked_beside_the_server_and_its_key_is_in_no_file(
         self, serving: tuple[Pod, Server], models: Models, tmp_path: Path
     ) -> None:
-        key = tmp_path / "keys/gpt/key"
-        key.parent.mkdir(parents=True)
-        key.write_text("vncy_secret\n")
-        with hosted_models(lambda _: Said("no", model="gpt-5-2025-08-07", usage=(100, 20))) as provider:
+        for name in ("gpt", "_judge"):
+            key = tmp_path / "keys" / name / "key"
+            key.parent.mkdir(parents=True)
+            key.write_text("vncy_secret\n")
+
+        def script(asked: Asked) -> Said:
+            if "system" not in [m["role"] for m in asked.body["messages"]]:
+                return Said("no", model="gpt-5-2025-08-07", usage=(100, 20))
+            given = json.loads(asked.text)
+            verdict = "correct" if given["answer"] == given["reference"] else "incorrect"
+            return Said(json.dumps({"verdict": verdict}), usage=(10, 1))
+
+        with hosted_models(script) as provider:
             hosted = {
                 "openAI": {"baseUrl": provider.url + "/v1", "model": "gpt-5"},
                 "secretRef": {"name": "openai", "key": "api-key"},
@@ -378,8 +387,10 @@ class TestEvaluation:
                 serving[1],
                 models.ended[:ROWS],
                 baselines=[{"name": "gpt", "hosted": hosted}],
-                gates=[{"metric": "accuracy", "superiority": {"over": "gpt"}}],
-                budget={"cost": "0.05"},
+                metrics=[{"name": "accuracy", "exactMatch": {}}, {"name": "right", "judged": {}}],
+                judge={**hosted, "openAI": {**hosted["openAI"], "model": "mistral-large"}},
+                gates=[{"metric": "right", "superiority": {"over": "gpt"}}],
+                budget={"cost": "0.2"},
                 keys=str(tmp_path / "keys"),
             )
             run = run.model_copy(update={"models": ["candidate", "gpt"]})
@@ -387,7 +398,10 @@ class TestEvaluation:
         assert (code, result.outcome) == (0, "Succeeded"), result.message
         assert result.evaluate is not None
         assert result.evaluate.models[1] == (ROWS, 0, 0, 0, 0, 100 * ROWS, 20 * ROWS, "0.013000", "-2025-08-07")
+        assert result.evaluate.judge == (2 * ROWS, 0, "0.001800", "")
         assert [gate[0] for gate in result.evaluate.gates] == ["Passed"]
+        exact, judged = ([r[3] for r in result.evaluate.results if r[0] == metric] for metric in (0, 1))
+        assert exact == judged == ["1.0000", "0.0000"]
         assert {asked.headers["Authorization"] for asked in provider.asked} == {"Bearer vncy_secret"}
         written = [tmp_path / "termination", *(p for p in (tmp_path / "report").rglob("*") if p.is_file())]
         assert len(written) >= 6

@@ -16,6 +16,7 @@ KEY_REFUSED = "KeyRefused"
 QUOTA_EXHAUSTED = "QuotaExhausted"
 ENDPOINT_UNUSABLE = "EndpointUnusable"
 MODEL_CHANGED = "ModelChanged"
+JUDGE_UNUSABLE = "JudgeUnusable"
 BUDGET_EXCEEDED = "BudgetExceeded"
 # The user's mistake or not, by what the errors were.
 TOO_MANY_ERRORS = "TooManyErrors"

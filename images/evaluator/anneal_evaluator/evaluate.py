@@ -12,16 +12,19 @@ import aiohttp
 from tritonclient.http.aio import InferenceServerClient
 
 from anneal.api.artifacts import digest_of_file
-from anneal.api.runs import EvaluateRun, RunResult
+from anneal.api.costs import amount
+from anneal.api.runs import JUDGE, EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.answers import AnswerFile, write_atomically
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.endpoints import hosted_endpoint
 from anneal_evaluator.endpoints.endpoint import Endpoint
+from anneal_evaluator.endpoints.names import snapshot
 from anneal_evaluator.endpoints.triton import TritonEndpoint
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
+from anneal_evaluator.judging import Judgements, judge_answers
 from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.ledger import Ledger
 from anneal_evaluator.page import page
@@ -63,7 +66,10 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     check_prompts(run, asked, files)
     check_snapshots(asked, files)
 
-    scores = score(run, scorers, rows, answers)
+    # What was spent so far is read anew: a ledger lives as long as one event loop.
+    ledger = Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None)
+    judgements = judge_answers(run, rows, answers, ledger, patience_seconds)
+    scores = score(run, scorers, rows, answers, judgements.scores if judgements else None)
     groups = groups_of(rows)
     judgement = judge(run, scorers, scores, groups)
     by_category = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
@@ -71,8 +77,11 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     for model in run.models:
         files[model].compact(keys[model])
     written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
-    spent = {model: ledger.spent(model) for model in run.models}
+    written += [judgements.file] if judgements else []
+    spent = {model: ledger.spent(model) for model in (*run.models, JUDGE)}
+    judge_row = judge_data(run, judgements, spent)
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
+    report["judge"] = judge_row
     report["confusion"] = confusions(run, scorers, rows, answers)
     report["categories"] = categories(run, by_category)
     write_atomically(directory / PAGE_FILE, page(run, report, rows, answers, scores).encode())
@@ -82,8 +91,18 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
         outcome="Succeeded",
         reason="Judged",
         message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
-        evaluate=data(run, answers, judgement, spent, digest),
+        evaluate=data(run, answers, judgement, spent, digest).model_copy(update={"judge": judge_row}),
     )
+
+
+def judge_data(
+    run: EvaluateRun, found: Judgements | None, spent: Mapping[str, Decimal]
+) -> tuple[int, int, str, str] | None:
+    """The judge's row of EvaluateData."""
+    if found is None or run.judge is None:
+        return None
+    cost = amount(spent[JUDGE]) if run.judge.price is not None else ""
+    return found.asked, found.errors, cost, snapshot(run.judge.model, found.model) or ""
 
 
 async def _interview(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from anneal.api.runs import KEY_FILE, EvaluateRun
+from anneal.api.runs import JUDGE, KEY_FILE, EvaluateRun
 from anneal.api.subjects import Hosted
 from anneal_evaluator.errors import KEY_MISSING, EvaluationError
 
@@ -19,13 +19,13 @@ _POLL_SECONDS = 1.0
 
 
 def check_keys(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """Raises EvaluationError unless every hosted baseline that names a Secret has its key."""
+    """Raises EvaluationError unless everyone hosted that names a Secret has its key."""
     end = time.monotonic() + patience_seconds
     while True:
         try:
-            for baseline in run.baselines:
-                if baseline.hosted is not None:
-                    key_of(baseline.name, baseline.hosted, Path(run.keys))
+            for name, hosted in [*((b.name, b.hosted) for b in run.baselines), (JUDGE, run.judge)]:
+                if hosted is not None:
+                    key_of(name, hosted, Path(run.keys))
             return
         except EvaluationError:
             if time.monotonic() > end:
@@ -34,7 +34,7 @@ def check_keys(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> 
 
 
 def key_of(name: str, hosted: Hosted, keys: Path) -> str | None:
-    """The API key of the hosted baseline `name`; None when it needs none. Raises EvaluationError."""
+    """The API key of the hosted model `name`; None when it needs none. Raises EvaluationError."""
     secret = hosted.secret_ref
     if secret is None:
         return None
@@ -42,8 +42,9 @@ def key_of(name: str, hosted: Hosted, keys: Path) -> str | None:
         return _read(keys / name / KEY_FILE)
     except (OSError, ValueError) as error:
         why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be used: {error}"
+        whose = "the judge" if name == JUDGE else f"baseline {name}"
         message = (
-            f"The API key of baseline {name}, key '{secret.key}' of Secret '{secret.name}' in this namespace, {why}."
+            f"The API key of {whose}, key '{secret.key}' of Secret '{secret.name}' in this namespace, {why}."
             f" Create it: kubectl create secret generic {secret.name} --from-file={secret.key}=FILE"
         )
         raise EvaluationError(KEY_MISSING, message, retryable=True) from error

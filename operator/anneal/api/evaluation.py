@@ -29,7 +29,9 @@ from anneal.api.subjects import (
     Budget,
     Candidate,
     Generation,
+    Hosted,
     IncumbentStatus,
+    JudgeResult,
     ModelResult,
     Serving,
     TritonServing,
@@ -67,6 +69,11 @@ class EvaluationSpec(ApiModel):
         max_length=4,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="How answers are scored.",
+    )
+    judge: Hosted | None = Field(
+        default=None,
+        description="The model that grades answers for the judged metrics, of another family than every contestant;"
+        " references are sent to it too. Default: none.",
     )
     gates: list[Gate] = Field(
         min_length=1,
@@ -132,6 +139,7 @@ class EvaluationStatus(ApiModel):
     cost: str | None = Field(
         default=None, max_length=24, description="Spent on hosted models in all, in the currency of their prices."
     )
+    judge: JudgeResult | None = Field(default=None, description="The judge's work, counted.")
     results: list[MetricResult] = Field(
         default_factory=list,
         max_length=20,
@@ -156,7 +164,8 @@ class EvaluationStatus(ApiModel):
 
 UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
 UNKNOWN_BASELINE = "every superiority or nonInferiority gate must name a baseline of spec.baselines"
-UNPRICED = "spec.budget needs the price of every hosted baseline"
+UNPRICED = "spec.budget needs the price of every hosted baseline and of the judge"
+UNJUDGED = "a judged metric and spec.judge need each other"
 RESERVED_NAME = "a baseline cannot be named 'candidate': that is the model under judgement"
 
 
@@ -180,8 +189,11 @@ class Evaluation(ApiModel):
         compared |= {g.non_inferiority.to for g in self.spec.gates if g.non_inferiority}
         if not compared <= baselines:
             raise ValueError(UNKNOWN_BASELINE)
-        if self.spec.budget and any(b.hosted and b.hosted.price is None for b in self.spec.baselines):
+        hosted = [*(b.hosted for b in self.spec.baselines), self.spec.judge]
+        if self.spec.budget and any(h is not None and h.price is None for h in hosted):
             raise ValueError(UNPRICED)
+        if any(m.judged for m in self.spec.metrics) != (self.spec.judge is not None):
+            raise ValueError(UNJUDGED)
         return self
 
 
@@ -200,10 +212,12 @@ _RESERVED_NAME = cel(
     RESERVED_NAME,
 )
 _PRICED = cel(
-    "!has(self.spec.budget) || !has(self.spec.baselines) ||"
-    " self.spec.baselines.all(b, !has(b.hosted) || has(b.hosted.price))",
+    "!has(self.spec.budget) || ((!has(self.spec.baselines) ||"
+    " self.spec.baselines.all(b, !has(b.hosted) || has(b.hosted.price))) &&"
+    " (!has(self.spec.judge) || has(self.spec.judge.price)))",
     UNPRICED,
 )
+_JUDGED = cel("self.spec.metrics.exists(m, has(m.judged)) == has(self.spec.judge)", UNJUDGED)
 
 KIND = KindInfo(
     kind="Evaluation",
@@ -216,12 +230,14 @@ KIND = KindInfo(
         _KNOWN_BASELINE,
         _RESERVED_NAME,
         _PRICED,
+        _JUDGED,
         *immutable_after_start(
             "candidate",
             "baselines",
             "serving",
             "generation",
             "metrics",
+            "judge",
             "gates",
             "statistics",
             "policy",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, EntryName
 
-METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField", "numeric", "label", "rougeL", "chrf")
+METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField", "numeric", "label", "rougeL", "chrf", "judged")
 
 
 class ExactMatch(ApiModel):
@@ -76,6 +76,16 @@ class ChrF(ApiModel):
     """F-measure of character n-grams, recall weighing double (chrF2, Popović 2015): for languages with inflection."""
 
 
+class Judged(ApiModel):
+    """1 where spec.judge finds the answer correct, given the question and the reference."""
+
+    criteria: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="What matters beside the reference, told to the judge. Default: none.",
+    )
+
+
 class Metric(ApiModel):
     """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
 
@@ -91,6 +101,7 @@ class Metric(ApiModel):
     label: Label | None = Field(default=None, description=Label.__doc__)
     rouge_l: RougeL | None = Field(default=None, description=RougeL.__doc__)
     chrf: ChrF | None = Field(default=None, description=ChrF.__doc__)
+    judged: Judged | None = Field(default=None, description=Judged.__doc__)
 
 
 class MetricResult(ApiModel):

@@ -32,7 +32,7 @@ from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Digest
 from anneal.api.sources import Resolved
-from anneal.api.subjects import Baseline, Budget, Generation
+from anneal.api.subjects import Baseline, Budget, Generation, Hosted
 from anneal.api.training import Remarks, Training, TrainingStatus
 
 #: Where things are in a pod. The children builders mount them there, the programs read them there.
@@ -47,6 +47,8 @@ CREDENTIALS_DIR = "/credentials"
 #: One directory per hosted baseline, with its API key in the file KEY_FILE.
 KEYS_DIR = "/var/run/anneal-keys"
 KEY_FILE = "key"
+#: The judge among those who are asked. No baseline can have this name.
+JUDGE = "_judge"
 MODEL_REPOSITORY_DIR = "/models"
 
 #: Exit codes that the Job's podFailurePolicy acts on.
@@ -215,6 +217,7 @@ class EvaluateRun(ApiModel):
     gates: list[Gate] = Field(description="What must hold.")
     statistics: Statistics = Field(description="How sure to be.")
     policy: Policy = Field(description="What to do with answers that could not be had.")
+    judge: Hosted | None = Field(default=None, description="Who grades answers for the judged metrics.")
     budget: Budget | None = Field(default=None, description="What hosted models may cost.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
@@ -281,6 +284,10 @@ class EvaluateData(ApiModel):
     )
     gates: list[tuple[Outcome, str, str, str, int | None]] = Field(
         description="(outcome, observed, lower, upper, rows needed when undecided) per gate."
+    )
+    judge: tuple[int, int, str, str] | None = Field(
+        default=None,
+        description="(answers judged, of them without a verdict, spent or '', what it called itself beyond).",
     )
     report_uri: str = Field(description="URI of the report's folder.")
     report_digest: Digest = Field(description="Digest of report.json in it.")

@@ -13,6 +13,7 @@ from anneal_evaluator.metrics import (
     chrf,
     exact_match,
     json_field,
+    judged,
     label,
     normalized_match,
     numeric,
@@ -32,6 +33,7 @@ REGISTRY: dict[str, Callable[[Any], Scorer]] = {
     "label": label.scorer,
     "rouge_l": rouge_l.scorer,
     "chrf": chrf.scorer,
+    "judged": judged.scorer,
 }
 
 

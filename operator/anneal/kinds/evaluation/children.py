@@ -8,7 +8,7 @@ from typing import Any
 from anneal.api.evaluation import EvaluationSpec
 from anneal.api.model import ApiModel, Digest
 from anneal.api.references import PvcLocation, PvcUri
-from anneal.api.runs import KEY_FILE, KEYS_DIR, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
+from anneal.api.runs import JUDGE, KEY_FILE, KEYS_DIR, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
 from anneal.api.subjects import CANDIDATE, Baseline, IncumbentStatus
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
@@ -140,6 +140,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         gates=spec.gates,
         statistics=spec.statistics,
         policy=spec.policy,
+        judge=spec.judge,
         budget=spec.budget,
         report=mounted(report_location(seen, subject)),
         reporting=Reporting(url=reports.url) if reports else None,
@@ -183,13 +184,13 @@ def _served(spec: EvaluationSpec) -> list[Baseline]:
 
 
 def _key_volumes(spec: EvaluationSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(volumes, mounts) of the hosted baselines' API keys, one file each.
+    """(volumes, mounts) of the hosted baselines' and the judge's API keys, one file each.
 
     The volumes are optional: without its Secret, the pod starts and says so instead of waiting for ever.
     """
     volumes, mounts = [], []
-    for n, baseline in enumerate(spec.baselines):
-        if baseline.hosted is None or (secret := baseline.hosted.secret_ref) is None:
+    for n, (name, hosted) in enumerate([*((b.name, b.hosted) for b in spec.baselines), (JUDGE, spec.judge)]):
+        if hosted is None or (secret := hosted.secret_ref) is None:
             continue
         source = {
             "secretName": secret.name,
@@ -198,7 +199,7 @@ def _key_volumes(spec: EvaluationSpec) -> tuple[list[dict[str, Any]], list[dict[
             "optional": True,
         }
         volumes.append({"name": f"key-{n}", "secret": source})
-        mounts.append({"name": f"key-{n}", "mountPath": f"{KEYS_DIR}/{baseline.name}", "readOnly": True})
+        mounts.append({"name": f"key-{n}", "mountPath": f"{KEYS_DIR}/{name}", "readOnly": True})
     return volumes, mounts
 
 

@@ -12,7 +12,7 @@ from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.api.gates import Comparison, GateResult, Outcome
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
-from anneal.api.subjects import CANDIDATE, Baseline, Hosted, ModelResult
+from anneal.api.subjects import CANDIDATE, Baseline, Hosted, JudgeResult, ModelResult
 from anneal.api.verdicts import gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.children import Subject
 
@@ -46,6 +46,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         score=next((r.value for r in results if (r.metric, r.model) == (spec.metrics[0].name, CANDIDATE)), None),
         models=_models(spec, subject, data),
         cost=_cost(data),
+        judge=_judge(spec, data),
         results=results,
         comparisons=comparisons,
         gates=gates,
@@ -53,7 +54,18 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         report_digest=data.report_digest,
     )
     fields = status.to_json()
-    told = ("verdict", "score", "models", "cost", "results", "comparisons", "gates", "reportUri", "reportDigest")
+    told = (
+        "verdict",
+        "score",
+        "models",
+        "cost",
+        "judge",
+        "results",
+        "comparisons",
+        "gates",
+        "reportUri",
+        "reportDigest",
+    )
     return Judgement(outcome, _summary(outcome, gates, data.models[0][0]), {f: fields[f] for f in told if f in fields})
 
 
@@ -100,9 +112,17 @@ def _per_query(hosted: Hosted, read: int, written: int, asked: int) -> str | Non
     return amount(price_of(hosted.price, read, written) / asked) if hosted.price is not None and asked else None
 
 
+def _judge(spec: EvaluationSpec, data: EvaluateData) -> JudgeResult | None:
+    if spec.judge is None or data.judge is None:
+        return None
+    asked, errors, spent, beyond = data.judge
+    return JudgeResult(model=_called(spec.judge.model, beyond), n=asked, errors=errors, cost=spent or None)
+
+
 def _cost(data: EvaluateData) -> str | None:
-    """Spent on all models; None when none has a price."""
-    spent = [cost for *_, cost, _ in data.models if cost]
+    """Spent on all models and the judge; None when none has a price."""
+    rows: list[tuple[object, ...]] = [*data.models, *([data.judge] if data.judge else [])]
+    spent = [str(cost) for *_, cost, _ in rows if cost]
     try:
         return amount(sum(map(Decimal, spent), Decimal(0))) if spent else None
     except InvalidOperation as error:

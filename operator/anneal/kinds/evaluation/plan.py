@@ -21,6 +21,7 @@ from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.reasons import Reason
+from anneal.kinds.evaluation.vendors import vendor_of
 from anneal.kinds.modeldeployment.serving.triton import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of
@@ -145,6 +146,24 @@ def incumbent_is_missing(ctx: Context) -> Decision | None:
     return None
 
 
+def judge_is_contestant(ctx: Context) -> Decision | None:
+    """Said before the start, while the spec can still be corrected."""
+    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
+    if artifact is None or ctx.candidate is None or ctx.spec.judge is None:
+        return None
+    judge = vendor_of(ctx.spec.judge.model)
+    contestants = {b.name: b.hosted.model for b in ctx.spec.baselines if b.hosted is not None}
+    contestants["candidate"] = str(ctx.candidate["spec"]["model"]["uri"])
+    for name, model in contestants.items():
+        if vendor_of(model) == judge:
+            said = (
+                f"The judge {ctx.spec.judge.model} and {name} ({model}) are of one family, {judge}, and judges prefer"
+                " their own; choose a judge of another family and apply again"
+            )
+            return Decision(Verdict("Pending", Reason.JUDGE_IS_CONTESTANT, said, Health.STUCK))
+    return None
+
+
 def candidate_is_new(ctx: Context) -> Decision | None:
     """Recorded, with what the incumbents are now, before anything is made; with startTime, which freezes the spec."""
     artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
@@ -266,6 +285,7 @@ RULES: tuple[Rule, ...] = (
     candidate_is_not_finished,
     held_out_is_empty,
     incumbent_is_missing,
+    judge_is_contestant,
     candidate_is_new,
     run_has_failed,
     run_has_succeeded,

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     CANDIDATE_FAILED = "CandidateFailed"
     CANDIDATE_RECORDED = "CandidateRecorded"
     INCUMBENT_NOT_FOUND = "IncumbentNotFound"
+    JUDGE_IS_CONTESTANT = "JudgeIsContestant"
     HELD_OUT_EMPTY = "HeldOutEmpty"
     CLAIM_NOT_FOUND = "ClaimNotFound"
     STARTING = "Starting"

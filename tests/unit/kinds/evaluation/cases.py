@@ -37,6 +37,17 @@ SUPERIORITY = {"metric": "accuracy", "superiority": {"over": "base", "minEffect"
 PRICE = {"inputPerMillion": "1.25", "outputPerMillion": "10"}
 HOSTED: Json = {"name": "gpt", "hosted": {"openAI": {"model": "gpt-5"}}}
 INCUMBENT: Json = {"name": "champion", "incumbent": {"modelDeploymentRef": {"name": "intents"}}}
+
+
+def judged_by(model: str) -> Json:
+    """The changes of a spec whose only metric is judged by that model."""
+    return {
+        "metrics": [{"name": "accuracy", "judged": {}}],
+        "judge": {"openAI": {"model": model}},
+        "gates": [ABSOLUTE],
+    }
+
+
 REPORT = "pvc://models/intents-v1/evaluations/some-name"
 
 
@@ -257,6 +268,39 @@ CASES: dict[str, Case] = {
         Reason.INCUMBENT_NOT_FOUND,
         "its status cannot be read",
         WAITING,
+    ),
+    "the judge is of a contestant's family": Case(
+        at({}, job=DONE, spec={"baselines": [HOSTED], **judged_by("openai/gpt-5-mini")}),
+        "Pending",
+        Reason.JUDGE_IS_CONTESTANT,
+        "The judge openai/gpt-5-mini and gpt (gpt-5) are of one family, OpenAI, and judges prefer their own",
+        frozenset({"Stalled"}),
+    ),
+    "the judge is of the candidate's family": Case(
+        at(
+            {},
+            job={**DONE, "spec": {**DONE["spec"], "model": {"uri": "hf://Qwen/Qwen2.5-7B:main"}}},
+            spec=judged_by("qwen3-max"),
+        ),
+        "Pending",
+        Reason.JUDGE_IS_CONTESTANT,
+        "of one family, Alibaba",
+        frozenset({"Stalled"}),
+    ),
+    "the judge is of no contestant's family": Case(
+        at({}, job=DONE, spec={"baselines": [HOSTED], **judged_by("claude-sonnet-4")}),
+        "Pending",
+        Reason.CANDIDATE_RECORDED,
+        "is recorded",
+        READY,
+        requeue_after=1.0,
+    ),
+    "a judged metric without a judge": Case(
+        at({}, spec={"metrics": [{"name": "accuracy", "judged": {}}]}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "a judged metric and spec.judge need each other",
+        frozenset({"Stalled"}),
     ),
     # the pod
     "a claim does not exist": Case(

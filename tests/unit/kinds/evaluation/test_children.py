@@ -157,6 +157,14 @@ def test_a_hosted_baseline_is_not_served_and_its_key_is_the_evaluators_alone() -
     assert "openai" not in json.dumps(parts), "the Secret is named in the volume alone"
 
 
+def test_the_judges_key_is_mounted_where_no_baselines_can_be() -> None:
+    judge = {"anthropic": {"model": "claude"}, "secretRef": {"name": "anthropic", "key": "k"}}
+    metrics = [{"name": "accuracy", "judged": {}}]
+    _, job = made(metrics=metrics, judge=judge, baselines=[{"name": "base", "fromCandidate": {}}])
+    paths = [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"] if m["name"].startswith("key-")]
+    assert paths == ["/var/run/anneal-keys/_judge"]
+
+
 def test_without_an_endpoint_nothing_is_reported() -> None:
     config_map, job = made(at(RECORDED, facts=replace(FACTS, reports=None)))
     run = parse_run(config_map["data"]["run.json"])

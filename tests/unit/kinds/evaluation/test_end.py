@@ -17,6 +17,7 @@ from tests.unit.kinds.evaluation.cases import (
     REPORT,
     SERVING,
     at,
+    judged_by,
     running,
     succeeded,
     told,
@@ -130,6 +131,21 @@ def test_the_base_stands_in_for_an_incumbent_that_serves_nothing_yet() -> None:
         None,
         digest("base"),
     )
+
+
+def test_status_tells_of_the_judge() -> None:
+    rows = [(150, 0, 0, 0, 0, 1, 1, "", ""), (150, 0, 0, 0, 0, 1, 1, "0.500000", "")]
+    found = told(
+        models=rows,
+        comparisons=[],
+        results=[],
+        gates=[("Passed", "0.97", "0.93", "0.99", None)],
+        judge=(300, 2, "0.250000", "-2506"),
+    )
+    spec = {"baselines": [HOSTED], **judged_by("mistral-large")}
+    status = plan(succeeded(found, spec=spec), NOW).status
+    assert status["judge"] == {"model": "mistral-large-2506", "n": 300, "errors": 2, "cost": "0.250000"}
+    assert status["cost"] == "0.750000"
 
 
 def test_status_tells_what_hosted_models_cost_and_who_answered() -> None:
