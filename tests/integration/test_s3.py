@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 import pytest
 from tests.support.s3_service import S3Service, s3_service
 from tests.support.tiny_model import write_base
 from tests.unit.trainer.https_server import certificate
 from tests.unit.trainer.job import Job
 
-from anneal.api.artifacts import base_model_digest, digest_of_bytes
-from anneal.api.runs import Access, ModelInput, MountedPath, PrepareRun, RunResult, SourceInput
+from anneal.api.artifacts import base_model_digest, digest_of_bytes, verify_artifact
+from anneal.api.runs import Access, ModelInput, MountedPath, PrepareRun, RemotePath, RunResult, SourceInput
+from anneal_trainer.publish import mirror
 from anneal_trainer.sources import Leash, data, models
 from anneal_trainer.sources.models import SOURCE_FILE
 
@@ -67,6 +69,7 @@ def fetching(service: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # The service of these tests is on this machine, which is out of reach otherwise.
     monkeypatch.setattr(models, "Leash", lambda: LOOSE)
     monkeypatch.setattr(data, "Leash", lambda: LOOSE)
+    monkeypatch.setattr(mirror, "Leash", lambda: LOOSE)
     return Fetching(Job(service.folder.parent / "tiny", tmp_path), service, tmp_path)
 
 
@@ -154,3 +157,58 @@ def test_an_unknown_authority_is_not_trusted(fetching: Fetching) -> None:
     assert result.outcome == "Failed"
     assert not list((fetching.root / "bases").glob("*"))
     assert "certificate" in result.message.lower(), result.message
+
+
+def published(fetching: Fetching, keys: Access, where: str = "s3://models/tuned") -> RunResult:
+    """A whole job on a claim, whose artifact is copied to the service."""
+    prepared = fetching.job.prepared()
+    run = fetching.job.publish_run(prepared, fetching.job.do(fetching.job.fit_run(prepared)))
+    return fetching.job.do(run.model_copy(update={"mirror": RemotePath(uri=where, access=keys)}))
+
+
+def folder_name(result: RunResult) -> str:
+    assert result.publish is not None, result.message
+    return result.publish.uri.rpartition("/")[2]
+
+
+def listed(fetching: Fetching, path: str) -> dict[str, int]:
+    """Objects below a path, with their time of change."""
+    found = fetching.service.client().get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
+    return {i.path.removeprefix(f"{path}/"): i.mtime_ns for i in found if i.type == pyarrow.fs.FileType.File}
+
+
+def test_the_artifact_is_copied_whole_and_once(fetching: Fetching, tmp_path: Path) -> None:
+    result = published(fetching, fetching.access())
+    assert result.publish is not None, result.message
+    assert result.publish.mirror_uri == f"s3://models/tuned/{folder_name(result)}"
+    path, artifact = f"models/tuned/{folder_name(result)}", fetching.job.output / folder_name(result)
+    before = listed(fetching, path)
+    assert set(before) == {p.relative_to(artifact).as_posix() for p in artifact.rglob("*") if p.is_file()}
+    pyarrow.fs.copy_files(path, str(tmp_path / "copy"), source_filesystem=fetching.service.client())
+    verify_artifact(tmp_path / "copy", result.publish.digest)
+    assert published(fetching, fetching.access()) == result
+    assert listed(fetching, path) == before
+
+
+def test_a_copy_that_was_cut_off_is_made_whole(fetching: Fetching) -> None:
+    result = published(fetching, fetching.access(), "s3://models/cut")
+    path = f"models/cut/{folder_name(result)}"
+    for name in ("anneal-manifest.json", "adapter_config.json"):
+        fetching.service.client().delete_file(f"{path}/{name}")
+    assert published(fetching, fetching.access(), "s3://models/cut") == result
+    assert listed(fetching, path).keys() >= {"anneal-manifest.json", "adapter_config.json"}
+
+
+def test_another_artifact_of_that_name_is_left_alone(fetching: Fetching) -> None:
+    result = published(fetching, fetching.access(), "s3://models/taken")
+    fetching.service.put(f"models/taken/{folder_name(result)}/anneal-manifest.json", b"{}")
+    again = published(fetching, fetching.access(), "s3://models/taken")
+    assert (again.reason, again.retryable) == ("OutputOccupied", False)
+
+
+def test_a_copy_that_may_not_be_written(fetching: Fetching) -> None:
+    wrong = published(fetching, fetching.access(AWS_SECRET_ACCESS_KEY="wrong"))
+    assert (wrong.reason, wrong.retryable) == ("OutputNotWritable", False), wrong.message
+    assert "may not be written with the keys of Secret 'store'" in wrong.message
+    nowhere = published(fetching, fetching.access(), "s3://nobodys/tuned")
+    assert (nowhere.reason, nowhere.retryable) == ("OutputNotFound", False), nowhere.message

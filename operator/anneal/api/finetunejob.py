@@ -21,8 +21,8 @@ from anneal.api.model import (
     cel,
     immutable_after_start,
 )
-from anneal.api.references import PvcUri
-from anneal.api.sources import BaseModelSource, Resolved
+from anneal.api.references import PvcUri, S3Uri
+from anneal.api.sources import BaseModelSource, Mirror, Resolved
 from anneal.api.training import CheckpointStatus, Progress, Training, TrainingStatus
 from anneal.api.workloads import Resources, Scheduling
 
@@ -87,6 +87,9 @@ class Output(ApiModel):
         description="True: the adapter is added to the base's weights and a whole model is published, in the base's own"
         " precision, never in 4 bits. Publishing then needs the memory that training asks for. Default: false, the"
         " adapter alone.",
+    )
+    mirror: Mirror | None = Field(
+        default=None, description="Where the artifact is copied to after that. Default: none, there is no copy."
     )
 
 
@@ -163,6 +166,9 @@ class Artifact(ApiModel):
     """A trained model, where it is and what it is made of. Immutable: another model has another digest."""
 
     uri: PvcUri = Field(description="Directory of the artifact.")
+    mirror_uri: S3Uri | None = Field(
+        default=None, description="Folder of the copy, where spec.output.mirror asks for it."
+    )
     digest: Digest = Field(description="Digest over the manifest of its files, its base and its chat template.")
     contents: Contents = Field(
         default="Adapter", description="Adapter: it needs its base beside it. Model: it stands alone."

@@ -31,11 +31,13 @@ _S3_FILE = rf"s3://{_BUCKET}{_FILE}"
 _HTTPS = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[!-~]*"
 
 PVC_PATTERN = rf"^{_PVC}$"
+S3_PATTERN = rf"^{_S3_FOLDER}$"
 MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER})$"
 SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE})$"
 _ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER})$"
 
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]
+S3Uri = Annotated[str, Field(pattern=S3_PATTERN, max_length=1024)]
 ModelUri = Annotated[str, Field(pattern=MODEL_PATTERN, max_length=1024)]
 SourceUri = Annotated[str, Field(pattern=SOURCE_PATTERN, max_length=2048)]
 #: The URL of a service: a Hugging Face Hub, an S3 service or the API of a hosted model. Keys come from Secrets.

@@ -93,6 +93,13 @@ class Access(ApiModel):
     credentials: str | None = Field(default=None, description="Directory with the keys of the Secret, one file each.")
 
 
+class RemotePath(ApiModel):
+    """A place that the pod reaches over the network."""
+
+    uri: str = Field(description="URI as the user wrote it.")
+    access: Access = Field(description="How to reach it.")
+
+
 class ModelInput(ApiModel):
     """The base model: in a claim that the pod can read, or to be fetched into one."""
 
@@ -166,6 +173,7 @@ class PublishRun(ApiModel):
     chat_template_hash: Digest = Field(description="Digest of the chat template.")
     test_digest: Digest = Field(description="Digest that prepare gave to the held-out rows.")
     output: MountedPath = Field(description="Directory that gets the artifact's folder.")
+    mirror: RemotePath | None = Field(default=None, description="Where a copy of that folder goes.")
     contents: Contents = Field(default="Adapter", description="What the artifact holds.")
     method: Method = Field(description="What learned.")
     training: Training = Field(description="Hyperparameters, for the model card.")
@@ -257,6 +265,7 @@ class PublishData(ApiModel):
     """Where the artifact is."""
 
     uri: str = Field(description="URI of the artifact's folder.")
+    mirror_uri: str | None = Field(default=None, description="URI of the copy's folder.")
     digest: Digest = Field(description="Digest of its manifest.")
     size_bytes: int = Field(ge=0, description="Size of its files, in bytes.")
     held_out_uri: str = Field(description="URI of the held-out rows beside it.")

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Rule
-from anneal.api.references import Endpoint, LocalReference, ModelUri, PvcUri
+from anneal.api.references import Endpoint, LocalReference, ModelUri, PvcUri, S3Uri
 
 KEYS_DESCRIPTION = (
     "Secret that only the fetching pod mounts, with the keys that the scheme knows: HF_TOKEN for hf://;"
@@ -55,6 +55,22 @@ class BaseModelSource(ApiModel):
         description="Directory, pvc://claim/path, that a fetched model is kept in, in a folder of its own for each"
         " revision. Training reads it there, and so do Evaluations and ModelDeployments of the artifact; jobs that name"
         " the same directory share it. Needed with hf:// and s3://; nothing in it is ever deleted. Default: none.",
+    )
+
+
+class Mirror(ApiModel):
+    """A second copy of the artifact, in object storage: for other clusters and other servers."""
+
+    uri: S3Uri = Field(
+        description="Folder, s3://bucket/prefix. The artifact gets a folder below it, named as in output.uri; it is"
+        " complete when its anneal-manifest.json is there."
+    )
+    secret_ref: LocalReference = Field(
+        description="Secret that only the publishing pod mounts: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if"
+        " wanted, AWS_SESSION_TOKEN, AWS_REGION and ca.crt (PEM)."
+    )
+    endpoint: Endpoint | None = Field(
+        default=None, description="URL of the S3 service, such as https://s3.example.com. Default: Amazon S3."
     )
 
 

@@ -24,6 +24,7 @@ from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit.checkpoint import Checkpoint, complete
 from anneal_trainer.publish import card, weights
+from anneal_trainer.publish.mirror import mirrored
 from anneal_trainer.workspace import Workspace
 
 CARD_FILE = "README.md"
@@ -59,13 +60,15 @@ def publish(run: PublishRun) -> RunResult:
         files.remove_folder(aside)
     else:
         files.settle(aside, output / name)
+    mirror_uri = mirrored(output / name, run.mirror) if run.mirror is not None else None
     return RunResult(
         role="publish",
         outcome="Succeeded",
         reason="Published",
-        message=f"published {uri}",
+        message=f"published {uri}" + (f" and {mirror_uri}" if mirror_uri else ""),
         publish=PublishData(
             uri=uri,
+            mirror_uri=mirror_uri,
             digest=manifest.digest,
             size_bytes=manifest.size_bytes,
             held_out_uri=f"{uri}/{HELD_OUT_FILE}",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from anneal.api.references import S3Location
@@ -24,6 +24,7 @@ from anneal_trainer.sources.leash import Leash
 from anneal_trainer.sources.place import RemoteFile
 
 _BLOCK = 4 * 1024 * 1024
+_MAX_BYTES_AT_ONCE = 16 * 1024 * 1024
 _DEFAULT_REGION = "us-east-1"
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -43,7 +44,7 @@ class Folder:
         from pyarrow.fs import FileSelector, FileType
 
         path = self._path()
-        with self._errors():
+        with self._errors("Source"):
             found = self.client.get_file_info(path)
             if found.type == FileType.File:
                 return [_remote(found)]
@@ -55,7 +56,7 @@ class Folder:
 
     def fetch(self, file: RemoteFile, target: Path) -> None:
         """Downloads one object. Raises Unavailable when it changed since it was listed."""
-        with self._errors(), files.replacing(target) as output:
+        with self._errors("Source"), files.replacing(target) as output:
             # Compression would be guessed from the name, and a small object could unpack to any size.
             with self.client.open_input_stream(file.path, compression=None) as stream:
                 size = 0
@@ -66,20 +67,40 @@ class Folder:
             if (now.size, now.version) != (file.size, file.version) or size != file.size:
                 raise Unavailable("SourceUnavailable", f"s3://{file.path} changed while it was fetched")
 
+    def read(self, name: str) -> bytes | None:
+        """The first 16 MiB of an object below the folder; None when there is no such object."""
+        from pyarrow.fs import FileType
+
+        path = f"{self._path()}/{name}"
+        with self._errors("Output"):
+            if self.client.get_file_info(path).type != FileType.File:
+                return None
+            with self.client.open_input_stream(path, compression=None) as stream:
+                return bytes(stream.read(_MAX_BYTES_AT_ONCE))
+
+    def put(self, source: Path, name: str) -> None:
+        """Writes a file as an object below the folder; in parts where it is large, so that it is there whole or not."""
+        path = f"{self._path()}/{name}"
+        with self._errors("Output"), source.open("rb") as content:
+            with self.client.open_output_stream(path, compression=None) as stream:
+                while block := content.read(_BLOCK):
+                    stream.write(block)
+            if self.client.get_file_info(path).size != source.stat().st_size:
+                raise Unavailable("OutputUnavailable", f"s3://{path} was not written whole")
+
     def _path(self) -> str:
         return f"{self.where.bucket}/{self.where.key}".rstrip("/")
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, what: Literal["Source", "Output"]) -> Iterator[None]:
         """What the client's errors amount to: it tells them apart in their text alone."""
+        name, deed = f"{self.where.uri}{self.service}", "read" if what == "Source" else "written"
         try:
             yield
-        except FileNotFoundError as error:
-            raise UserMistake(
-                "SourceNotFound", f"there is nothing at {self.where.uri}{self.service}: check the name"
-            ) from error
         except OSError as error:
             text = str(error)
+            if isinstance(error, FileNotFoundError) or "NO_SUCH_BUCKET" in text:
+                raise UserMistake(f"{what}NotFound", f"there is nothing at {name}: check the name") from error
             if error.errno is not None or "AWS Error" not in text:
                 raise
             if any(word in text for word in ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403")):
@@ -87,12 +108,11 @@ class Folder:
                     f"with the keys of Secret '{self.credentials.secret}'" if self.credentials.secret else "by anybody"
                 )
                 raise UserMistake(
-                    "SourceNotReadable", f"{self.where.uri}{self.service} may not be read {who}: check keys and policy"
+                    "SourceNotReadable" if what == "Source" else "OutputNotWritable",
+                    f"{name} may not be {deed} {who}: check keys and policy",
                 ) from error
             cause = text.partition("AWS Error ")[2]
-            raise Unavailable(
-                "SourceUnavailable", f"{self.where.uri}{self.service} could not be reached: {cause[:300]}"
-            ) from error
+            raise Unavailable(f"{what}Unavailable", f"{name} could not be reached: {cause[:300]}") from error
 
 
 def connect(where: S3Location, endpoint: str | None, credentials: Credentials, leash: Leash) -> Folder:

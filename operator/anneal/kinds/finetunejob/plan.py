@@ -14,11 +14,12 @@ from anneal.kinds.conditions import Health, Verdict, no, yes
 from anneal.kinds.contract import Found, Kind, Object, Plan, Reference, Seen, Wanted
 from anneal.kinds.finetunejob import children
 from anneal.kinds.finetunejob.context import Context
+from anneal.kinds.finetunejob.places import claims
 from anneal.kinds.finetunejob.progress import reported, standing_still
 from anneal.kinds.finetunejob.reasons import Reason
 from anneal.kinds.finetunejob.specification import problem
 from anneal.kinds.finetunejob.status import carried_over, status
-from anneal.kinds.finetunejob.steps import FIT, PUBLISH, Step, claims, next_step, remarked
+from anneal.kinds.finetunejob.steps import FIT, PUBLISH, Step, next_step, remarked
 from anneal.kinds.jobs import suspended
 from anneal.kinds.pods import PodReason
 from anneal.kinds.results import Failed, NotStarted, Running, StepResult, Succeeded, is_at_rest, is_finished, read

@@ -62,4 +62,5 @@ def uris(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
     """(field, URI) of every location that the spec names."""
     cache = (("spec.model.cache", spec.model.cache),) if spec.model.cache is not None else ()
     sources = ((f"{field}.uri", source.uri) for field, source in examples.sources(spec.dataset))
-    return ("spec.model.uri", spec.model.uri), *cache, *sources, ("spec.output.uri", spec.output.uri)
+    mirror = (("spec.output.mirror.uri", spec.output.mirror.uri),) if spec.output.mirror is not None else ()
+    return ("spec.model.uri", spec.model.uri), *cache, *sources, ("spec.output.uri", spec.output.uri), *mirror

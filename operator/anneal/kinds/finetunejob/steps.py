@@ -9,34 +9,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from anneal.api.dataset import DatasetSource
 from anneal.api.finetunejob import Artifact, FineTuneJobSpec, FineTuneJobStatus, Usage
 from anneal.api.model import ApiModel
-from anneal.api.references import HubFile, HubModel, PvcLocation, parse
-from anneal.api.runs import (
-    Access,
-    FitRun,
-    ModelInput,
-    MountedPath,
-    PrepareRun,
-    PublishRun,
-    Ranks,
-    Reporting,
-    Run,
-    RunResult,
-    SourceInput,
-)
-from anneal.api.sources import BaseModelSource
+from anneal.api.runs import FitRun, PrepareRun, PublishRun, Ranks, Reporting, Run, RunResult
 from anneal.api.training import Progress
 from anneal.api.workloads import Resources
-from anneal.kinds.children import child_name, credentials_path, identity
+from anneal.kinds.children import child_name, identity
 from anneal.kinds.conditions import Mark, no, yes
 from anneal.kinds.finetunejob import examples
 from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated
+from anneal.kinds.finetunejob.places import (
+    base_model,
+    claims,
+    fetching_secrets,
+    held_out_input,
+    is_below,
+    mirror,
+    model_input,
+    publishing_secrets,
+    source_inputs,
+)
 from anneal.kinds.finetunejob.progress import checkpointed, interrupted
 from anneal.kinds.finetunejob.reasons import Reason
-from anneal.kinds.finetunejob.specification import uris
 from anneal.kinds.upstream import location, mounted
 
 Part = TypeVar("Part", bound=ApiModel)
@@ -84,21 +79,15 @@ class Step:
         return tuple(c for f, c in claims(spec) if f.startswith(self.writes))
 
 
-def claims(spec: FineTuneJobSpec) -> tuple[tuple[str, str], ...]:
-    """(field, claim) of every claim that the spec names."""
-    places = ((field, parse(uri)) for field, uri in uris(spec))
-    return tuple((field, place.claim) for field, place in places if isinstance(place, PvcLocation))
-
-
 def prepare_run(ctx: Context) -> PrepareRun:
     spec = ctx.spec
     return PrepareRun(
         object=identity(ctx.seen),
-        model=_model(ctx, spec.model),
-        sources=[_source(ctx, source) for source in spec.dataset.sources],
+        model=model_input(ctx),
+        sources=source_inputs(ctx),
         expect=spec.dataset.expect,
         split=spec.dataset.split,
-        held_out_source=_source(ctx, held_out) if (held_out := spec.dataset.split.held_out_source) else None,
+        held_out_source=held_out_input(ctx),
         category=spec.dataset.category,
         cleaning=spec.dataset.cleaning,
         deduplication=spec.dataset.deduplication,
@@ -113,7 +102,7 @@ def fit_run(ctx: Context) -> FitRun:
     spec, status, reports = ctx.spec, ctx.status, ctx.seen.facts.reports
     return FitRun(
         object=identity(ctx.seen),
-        model=_base(ctx),
+        model=base_model(ctx),
         base_digest=_needed(status.model, "model").digest,
         train_digest=_needed(status.dataset, "dataset").digest,
         method=spec.method,
@@ -138,11 +127,12 @@ def publish_run(ctx: Context) -> PublishRun:
     base, data = _needed(status.model, "model"), _needed(status.dataset, "dataset")
     return PublishRun(
         object=identity(ctx.seen),
-        model=_base(ctx),
+        model=base_model(ctx),
         base_digest=base.digest,
         chat_template_hash=base.chat_template_hash,
         test_digest=data.test_digest,
         output=mounted(location(spec.output.uri)),
+        mirror=mirror(ctx),
         contents=spec.contents,
         method=spec.method,
         training=spec.training.settled(spec.method),
@@ -155,7 +145,7 @@ def record_prepare(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.prepare, "prepare")
     estimate = estimated(ctx.spec, data.sizes, ctx.seen.facts.planning) if data.sizes is not None else None
     cache, found = ctx.spec.model.cache, data.model.uri
-    if (cache is None) != (found is None) or (cache and found and not _is_below(found, cache)):
+    if (cache is None) != (found is None) or (cache and found and not is_below(found, cache)):
         raise ValueError(f"the base model is at '{found}', which is not below spec.model.cache")
     return ctx.status.model_copy(
         update={"resolved": data.resolved, "model": data.model, "dataset": data.dataset, "estimate": estimate}
@@ -190,10 +180,16 @@ def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.publish, "publish")
     base, dataset = _needed(ctx.status.model, "model"), _needed(ctx.status.dataset, "dataset")
     for uri in (data.uri, data.held_out_uri):
-        if not _is_below(uri, ctx.spec.output.uri):
+        if not is_below(uri, ctx.spec.output.uri):
             raise ValueError(f"{uri} is not below spec.output.uri")
+    wanted = ctx.spec.output.mirror
+    if (wanted is None) != (data.mirror_uri is None) or (
+        wanted and data.mirror_uri and not is_below(data.mirror_uri, wanted.uri)
+    ):
+        raise ValueError(f"the copy is at '{data.mirror_uri}', which is not below spec.output.mirror.uri")
     artifact = Artifact(
         uri=data.uri,
+        mirror_uri=data.mirror_uri,
         digest=data.digest,
         contents=ctx.spec.contents,
         base_uri=base.uri or ctx.spec.model.uri,
@@ -231,51 +227,6 @@ def _published(status: FineTuneJobStatus) -> Mark:
     return yes(Reason.PUBLISHED, f"the artifact is at {_needed(status.artifact, 'artifact').uri}")
 
 
-def _base(ctx: Context) -> MountedPath:
-    """The base model for fit and publish: its unchanging name, and where it lies, fetched or as it always was."""
-    where = mounted(location(_needed(ctx.status.model, "model").uri or ctx.spec.model.uri))
-    named = parse(ctx.spec.model.uri)
-    if not isinstance(named, HubModel):
-        return MountedPath(uri=ctx.spec.model.uri, path=where.path)
-    commit = _needed(ctx.status.resolved, "resolved").model
-    return MountedPath(uri=HubModel(named.repository, commit).uri, path=where.path)
-
-
-def _model(ctx: Context, model: BaseModelSource) -> ModelInput:
-    where = parse(model.uri)
-    if isinstance(where, PvcLocation):
-        return ModelInput(uri=model.uri, path=mounted(where).path)
-    cache = mounted(location(model.cache or ""))
-    return ModelInput(uri=model.uri, cache=cache, access=_access(ctx, model))
-
-
-def _source(ctx: Context, source: DatasetSource) -> SourceInput:
-    where = parse(source.uri)
-    path = mounted(where).path if isinstance(where, PvcLocation) else None
-    return SourceInput(
-        uri=source.uri, path=path, access=_access(ctx, source), format=source.format, columns=source.columns
-    )
-
-
-def _access(ctx: Context, source: BaseModelSource | DatasetSource) -> Access:
-    """How the pod gets at a source: which server, and where the keys of its Secret are mounted."""
-    of_hub = isinstance(parse(source.uri), HubModel | HubFile)
-    return Access(
-        endpoint=source.endpoint or (ctx.seen.facts.hub if of_hub else None),
-        credentials=credentials_path(source.secret_ref.name) if source.secret_ref else None,
-    )
-
-
-def _is_below(uri: str, folder: str) -> bool:
-    return parse(uri).uri.startswith(f"{parse(folder).uri}/")
-
-
-def _secrets(spec: FineTuneJobSpec) -> tuple[str, ...]:
-    """The Secrets of everything that is fetched, each once, sorted."""
-    named = (spec.model.secret_ref, *(source.secret_ref for _, source in examples.sources(spec.dataset)))
-    return tuple(sorted({reference.name for reference in named if reference is not None}))
-
-
 def _needed(part: Part | None, name: str) -> Part:
     if part is None:
         raise ValueError(f"'{name}' is missing")
@@ -296,7 +247,7 @@ PREPARE = Step(
     memory_advice="split the dataset into fewer or shorter rows",
     reads=("spec.model", "spec.dataset"),
     writes=("spec.model.cache",),
-    secrets=_secrets,
+    secrets=fetching_secrets,
 )
 FIT = Step(
     role="fit",
@@ -327,6 +278,7 @@ PUBLISH = Step(
     memory_advice="raise spec.resources.memory, or use a smaller rank, in a new FineTuneJob",
     reads=("spec.model",),
     writes=("spec.output",),
+    secrets=publishing_secrets,
 )
 #: In the order in which they run; each begins when the result of the one before is seen in status.
 STEPS = (PREPARE, FIT, PUBLISH)

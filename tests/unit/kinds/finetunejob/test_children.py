@@ -236,6 +236,42 @@ def test_the_artifact_says_where_its_fetched_base_is() -> None:
     assert decided.status["resolved"] == FOUND["resolved"]
 
 
+MIRRORED: Json = {
+    "output": {"mirror": {"uri": "s3://store/tuned", "endpoint": "https://s3.test", "secretRef": {"name": "store"}}}
+}
+
+
+def test_only_publish_has_the_keys_of_the_copy_and_is_told_where_it_goes() -> None:
+    run = run_of("publish", spec=MIRRORED)
+    assert isinstance(run, PublishRun)
+    assert run.mirror is not None
+    assert run.mirror.to_json() == {
+        "uri": "s3://store/tuned",
+        "access": {"endpoint": "https://s3.test", "credentials": "/credentials/store"},
+    }
+    assert [role for role in STATUSES if "/credentials/store" in mounts(role, spec=MIRRORED)] == ["publish"]
+    assert run_of("publish").mirror is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "spec", "phase"),
+    [
+        ("s3://store/tuned/0123", MIRRORED, "Publishing"),
+        ("s3://store/other/0123", MIRRORED, "Failed"),
+        (None, MIRRORED, "Failed"),
+        ("s3://store/tuned/0123", {}, "Failed"),
+    ],
+)
+def test_the_copy_is_recorded_where_it_was_asked_for(uri: str | None, spec: Json, phase: str) -> None:
+    said: Json = {**RESULTS["publish"], **({"mirrorUri": uri} if uri else {})}
+    status = plan(succeeding("publish", TRAINED, message("publish", said), spec=spec), NOW).status
+    assert status["phase"] == phase
+    if phase == "Failed":
+        assert "which is not below spec.output.mirror.uri" in status["message"]
+    else:
+        assert status["artifact"]["mirrorUri"] == uri
+
+
 @pytest.mark.parametrize(
     ("uri", "spec"), [("pvc://elsewhere/tiny", FETCHED), (None, FETCHED), ("pvc://bases/models/tiny", {})]
 )
