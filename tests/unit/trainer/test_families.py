@@ -16,7 +16,7 @@ from tests.unit.trainer.job import FAST, Job
 from tests.unit.trainer.test_passes import CPU, adapted, plain, quick, rows_with
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from anneal.api.methods import Lora
+from anneal.api.methods import Lora, Method
 from anneal.api.runs import MountedPath
 from anneal_serving.loading import load as load_served
 from anneal_trainer import model
@@ -44,6 +44,11 @@ LANDS = {
     "qwen2": ("model.layers", DENSE, DENSE),
     "qwen3": ("model.layers", DENSE, DENSE),
     "mistral": ("model.layers", DENSE, DENSE),
+}
+#: The stacks of experts of families that have them, as targetParameters names them.
+EXPERTS = {
+    "llama4": ["feed_forward.experts.down_proj", "feed_forward.experts.gate_up_proj"],
+    "deepseek_v3": ["mlp.experts.down_proj", "mlp.experts.gate_up_proj"],
 }
 
 
@@ -87,18 +92,23 @@ def test_a_step_is_what_transformers_computes_row_by_row(family: str, hub: Path)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_training_learns_and_its_artifact_is_for_everybody(family: str, hub: Path, tmp_path: Path) -> None:
-    job = Job(hub / family, tmp_path, training=FAST.model_copy(update={"max_steps": 8}))
+@pytest.mark.parametrize(("family", "stacks"), [*((f, []) for f in FAMILIES), *EXPERTS.items()])
+def test_training_learns_and_its_artifact_is_for_everybody(
+    family: str, stacks: list[str], hub: Path, tmp_path: Path
+) -> None:
+    method = Method(lora=Lora(rank=4, alpha=8, target_parameters=stacks))
+    job = Job(hub / family, tmp_path, training=FAST.model_copy(update={"max_steps": 8}), method=method)
     result = job.published()
     assert result.publish is not None, result.message
     folder = job.output / result.publish.uri.rpartition("/")[2]
+    names = load_file(folder / "adapter_model.safetensors")
+    assert any("experts" in n and "shared" not in n for n in names) == bool(stacks)
     losses = [loss for _, loss in json.loads((folder / "report.json").read_text())["loss"]]
     assert losses[-1] < losses[0], losses
 
     tokens = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(0))
     others = PeftModel.from_pretrained(stock(hub / family), folder).eval()
-    ours = adapt(loaded(hub / family), job.method.adapter, 2).eval()
+    ours = adapt(loaded(hub / family), method.adapter, 2).eval()
     (checkpoint,) = [c for c in complete(job.workspace / "checkpoints") if c.manifest.step == 8]
     optimizer = torch.optim.AdamW([p for p in ours.parameters() if p.requires_grad], fused=True)
     tensors.restore(checkpoint, Learner(ours), optimizer)

@@ -37,7 +37,7 @@ def refuse_redirected(model: Any, wanted: Iterable[str]) -> None:
         raise UserMistake(
             "NoSuchModules",
             f"lora.targetModules names '{names[suffix]}', which in a {model.config.model_type} stands for all experts"
-            " of a layer and for no layer by itself: leave it out",
+            " of a layer and for no layer by itself: leave it out, or name the experts in lora.targetParameters",
         )
 
 
