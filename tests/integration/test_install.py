@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import Any
 
@@ -14,13 +15,18 @@ pytestmark = pytest.mark.integration
 Objects = dict[tuple[str, str], dict[str, Any]]
 
 
+def given(name: str) -> str:
+    """The name as it was given, without the hash that kustomize appends to that of a generated ConfigMap."""
+    return re.sub(r"^(anneal-(?:images|prices))-[a-z0-9]+$", r"\1", name)
+
+
 def by_identity(text: str) -> Objects:
     """Objects of a YAML stream by (kind, name); a generated ConfigMap by its name without the hash."""
     found = {}
     for obj in yaml.safe_load_all(text):
         if obj:
             name = obj["metadata"]["name"]
-            found[obj["kind"], "anneal-images" if name.startswith("anneal-images") else name] = obj
+            found[obj["kind"], given(name)] = obj
     return found
 
 
@@ -51,7 +57,7 @@ def essence(obj: dict[str, Any]) -> dict[str, Any]:
         template = cleaned["spec"]["template"]
         template["metadata"].pop("annotations", None)
         for source in template["spec"]["containers"][0]["envFrom"]:
-            source["configMapRef"]["name"] = "anneal-images"
+            source["configMapRef"]["name"] = given(source["configMapRef"]["name"])
     if obj["kind"] == "CustomResourceDefinition":
         cleaned["metadata"] = {}
     return cleaned

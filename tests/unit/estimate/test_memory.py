@@ -77,10 +77,23 @@ def test_a_dense_model_costs_four_operations_per_parameter_and_token() -> None:
     shape = shape_of(
         LlamaConfig(vocab_size=128, hidden_size=1024, num_hidden_layers=4, num_attention_heads=8).to_dict()
     )
-    n = active_parameters(shape)
+    n, work = active_parameters(shape), replace(WORK, shape=shape)
     assert n == shape.parameters - 2 * 128 * 1024
-    assert flops_per_token(shape, alone, recomputed=0) == pytest.approx(4 * n, rel=0.001)
-    assert flops_per_token(shape, alone, recomputed=1) == pytest.approx(6 * n, rel=0.001)
+    assert flops_per_token(work, alone, recomputed=0) == pytest.approx(4 * n, rel=0.001)
+    assert flops_per_token(work, alone, recomputed=1) == pytest.approx(6 * n, rel=0.001)
+
+
+def test_a_weight_that_learns_costs_two_more() -> None:
+    each = [flops_per_token(replace(WORK, adapter=a), ROWS, recomputed=0) for a in (Adapter(16), None)]
+    head = 2 * 131_072 * 5120 * 0.4
+    assert each[1] - each[0] == pytest.approx(2 * active_parameters(MISTRAL_SMALL) + head)
+
+
+def test_rows_that_share_a_beginning_leave_room_for_fewer_tokens() -> None:
+    alone, shared = (choose(replace(WORK, keys_per_token=k), 141 * 10**9, 2048, 16_384) for k in (1.0, 20.0))
+    assert alone is not None
+    assert shared is not None
+    assert shared.tokens < alone.tokens
 
 
 def test_a_token_passes_few_of_the_experts() -> None:
@@ -88,4 +101,4 @@ def test_a_token_passes_few_of_the_experts() -> None:
 
 
 def test_mistral_small_on_one_h100_trains_about_as_the_formula_of_four_n_says() -> None:
-    assert tokens_per_second(MISTRAL_SMALL, ROWS, 0, 989e12) == pytest.approx(4200, rel=0.05)
+    assert tokens_per_second(WORK, ROWS, 0, 989e12) == pytest.approx(4200, rel=0.05)

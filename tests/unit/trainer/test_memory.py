@@ -10,13 +10,14 @@ from tests.unit.trainer.job import Job
 from tests.unit.trainer.test_chain import outcome
 from transformers import AutoModelForCausalLM
 
-from anneal.api.estimate import RowShape
 from anneal.api.methods import Lora, Method
 from anneal.estimate.memory import GIB, PassPlan
 from anneal_trainer.fit import memory
 from anneal_trainer.fit.methods.lora import adapt
+from anneal_trainer.prepare.template import Rendered
+from anneal_trainer.rows import flatten
 
-ROWS = RowShape(tokens=10_000, answer_tokens=4_000, longest=100, squares=600_000)
+ROWS = flatten([Rendered(list(range(100)), [False] * 60 + [True] * 40)] * 2)
 
 
 def test_the_pods_limit_counts_where_it_is_below_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +43,13 @@ def test_less_memory_means_smaller_passes_and_then_recomputing(monkeypatch: pyte
     assert large == PassPlan(16_384, 0)
     assert 100 <= small.tokens < large.tokens
     assert none == PassPlan(100, 1)
+
+
+def test_keys_are_counted_for_every_row_that_shares_a_beginning() -> None:
+    beginning, learned = list(range(80)), [False] * 82 + [True] * 18
+    rows = [Rendered([*beginning, *range(100 + 20 * i, 120 + 20 * i)], learned) for i in range(4)]
+    assert memory.keys_per_token(flatten(rows)) == pytest.approx(400 / (80 + 4 * 20))
+    assert memory.keys_per_token(flatten([Rendered(r.tokens[i:], learned[i:]) for i, r in enumerate(rows)])) == 1
 
 
 @pytest.mark.parametrize("every", [1, 2])

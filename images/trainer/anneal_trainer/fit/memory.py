@@ -12,39 +12,34 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from anneal.api.estimate import RowShape
 from anneal.api.methods import Method
-from anneal.estimate.memory import (
-    GIB,
-    MOST_PASS_TOKENS,
-    TRAINED_BYTES,
-    Adapter,
-    Device,
-    PassPlan,
-    Work,
-    choose,
-    smallest,
-)
+from anneal.estimate.memory import GIB, MOST_PASS_TOKENS, Device, PassPlan, Work, choose, smallest
+from anneal.estimate.methods import adapter_of
 from anneal.estimate.shape import shape_of
+from anneal_trainer.fit import prefix
+from anneal_trainer.rows import TrainingRows
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_JUDGED_ROWS = 512
 _LOG = logging.getLogger(__name__)
 
 
 def pass_plan(
-    model: Any, method: Method, rows: RowShape, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
+    model: Any, method: Method, rows: TrainingRows, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
 ) -> PassPlan:
     """The quickest way for a rank to run its part of a step; the one with the least memory when none seems to fit."""
     available = usable_bytes(device)
     if device.type == "cpu":
         available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     most = min(MOST_PASS_TOKENS, -(-tokens_per_step // int(os.environ.get("WORLD_SIZE", "1"))))
-    plan = choose(_work(model, method, rows, device, arithmetic), available, rows.longest, most)
+    longest = int(rows.lengths.max())
+    plan = choose(_work(model, method, rows, device, arithmetic), available, longest, most)
     if plan is None:
-        _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, rows.longest)
-    return plan or smallest(rows.longest)
+        _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, longest)
+    return plan or smallest(longest)
 
 
 def recompute(model: Any, plan: PassPlan) -> None:
@@ -55,34 +50,38 @@ def recompute(model: Any, plan: PassPlan) -> None:
         )
 
 
-def _work(model: Any, method: Method, rows: RowShape, device: torch.device, arithmetic: torch.dtype) -> Work:
-    """A training of every weight is counted as one of heavy frozen weights, which leaves the same activations."""
-    base = {n: p for n, p in model.named_parameters() if not (method.adapter and p.requires_grad)}
-    adapter = method.adapter
-    kind: Device = "CPU" if device.type == "cpu" else "Accelerator"
+def _work(model: Any, method: Method, rows: TrainingRows, device: torch.device, arithmetic: torch.dtype) -> Work:
+    adapter, kind, size = adapter_of(method), rows.shape(), arithmetic.itemsize
+    base = {n: p for n, p in model.named_parameters() if adapter is None or not p.requires_grad}
+    frozen = [p for p in base.values() if not p.requires_grad]
     shape = shape_of(model.config.to_dict(), {n.replace(".base_layer.", "."): _whole(p) for n, p in base.items()})
+    on: Device = "CPU" if device.type == "cpu" else "Accelerator"
     return Work(
         shape=shape,
-        adapter=Adapter(adapter.rank, tuple(adapter.target_modules), float(adapter.dropout) > 0)
-        if adapter
-        else Adapter(0),
-        weight_bytes=sum(_bytes(p, arithmetic) for p in base.values()) / shape.parameters,
-        value_bytes=arithmetic.itemsize,
-        labelled=rows.answer_tokens / rows.tokens,
-        device=kind,
+        adapter=adapter,
+        weight_bytes=sum(p.nbytes for p in frozen) / (shape.parameters if adapter else max(1, shape.vision_parameters)),
+        value_bytes=size,
+        labelled=kind.answer_tokens / kind.tokens,
+        device=on,
+        keys_per_token=1.0 if adapter and adapter.drops else keys_per_token(rows),
     )
+
+
+def keys_per_token(rows: TrainingRows) -> float:
+    """Keys that attention holds for a token that is computed, where that is most: rows that share a beginning each
+    have its keys, though it is computed once. Judged by the first rows."""
+    lengths = rows.lengths
+    found = [1.0]
+    for group in prefix.groups(rows, np.arange(min(len(rows), _JUDGED_ROWS))):
+        whole = int(lengths[list(group.rows)].sum())
+        found.append(whole / (whole - group.shared * (len(group.rows) - 1)))
+    return max(found)
 
 
 def _whole(parameter: torch.nn.Parameter) -> tuple[int, ...]:
     """The shape of a parameter, also where it is packed into 4 bits."""
     packed = getattr(parameter, "quant_state", None)
     return tuple(packed.shape if packed is not None else parameter.shape)
-
-
-def _bytes(parameter: torch.nn.Parameter, arithmetic: torch.dtype) -> int:
-    """What a parameter of the base takes; one that learns has a gradient, two moments and a copy for autocast."""
-    copy = arithmetic.itemsize if arithmetic != parameter.dtype else 0
-    return parameter.numel() * (TRAINED_BYTES + copy) if parameter.requires_grad else parameter.nbytes
 
 
 def usable_bytes(device: torch.device) -> int:

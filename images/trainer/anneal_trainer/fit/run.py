@@ -130,7 +130,7 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
     learns = learner(run, dtype, device)
     learns.model.train()
     slow = moe.speed_up(learns.model, dtype)
-    way = memory.pass_plan(learns.model, run.method, prepared.shape(), run.training.tokens_per_step, device, dtype)
+    way = memory.pass_plan(learns.model, run.method, prepared, run.training.tokens_per_step, device, dtype)
     memory.recompute(learns.model, way)
     preemption.check("loading the base model")
     trainable = [p for _, p in learns.trainable]

@@ -14,11 +14,9 @@ from anneal.api.workloads import DEFAULT_MEMORY
 from anneal.estimate.accelerators import MIB, smallest_that_holds, target
 from anneal.estimate.memory import (
     CPU_PASS_TOKENS,
-    CPU_PROGRAM,
     GIB,
     MOST_PASS_TOKENS,
     USABLE,
-    Adapter,
     Memory,
     PassPlan,
     Work,
@@ -28,6 +26,7 @@ from anneal.estimate.memory import (
     smallest,
     trainable_parameters,
 )
+from anneal.estimate.methods import adapter_of, frozen_bytes
 from anneal.estimate.time import tokens_per_second
 from anneal.kinds.contract import Planning
 
@@ -59,12 +58,9 @@ class Pace:
     cost: str | None = None
 
 
-def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estimate | None:
-    """What training will need by this spec, for a model and rows of these sizes; None for a method without formulas."""
-    if spec.lora is None:
-        return None
-    adapter = Adapter(spec.lora.rank, tuple(spec.lora.target_modules), drops=float(spec.lora.dropout) > 0)
-    work, place = _work(spec, sizes, adapter), _place(spec, planning)
+def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estimate:
+    """What training will need by this spec, for a model and rows of these sizes."""
+    work, place = _work(spec, sizes), _place(spec, planning)
     longest, most = sizes.rows.longest, CPU_PASS_TOKENS if work.device == "CPU" else MOST_PASS_TOKENS
     most = min(most, -(-spec.training.tokens_per_step // _ranks(spec)))
     if place.memory is None:
@@ -72,14 +68,11 @@ def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estima
     else:
         chosen = choose(work, place.memory, longest, most)
     plan = chosen or smallest(longest)
-    need, pace = memory(work, plan), _pace(spec, sizes, plan, place, planning)
-    short = _pod_is_too_small(spec, work)
-    fit = "DoesNotFit" if chosen is None or short else "Unknown" if place.memory is None else "Fits"
+    need, pace = memory(work, plan), _pace(spec, sizes, work, plan, place, planning)
+    fit = "DoesNotFit" if chosen is None else "Unknown" if place.memory is None else "Fits"
     said = _arithmetic(work, plan, need)
     if chosen is None:
         said = f"does not fit: {said}; {_way_out(spec, need, place, planning)}"
-    elif short:
-        said = f"does not fit: {short}"
     else:
         said = f"{said}{_room(place)}; {_time(pace)}"
     return Estimate(
@@ -112,14 +105,15 @@ def cost(spec: FineTuneJobSpec, accelerator_seconds: float, planning: Planning) 
     return planning.cost(name, accelerator_seconds) or planning.cost(wanted.resource_name, accelerator_seconds)
 
 
-def _work(spec: FineTuneJobSpec, sizes: Sizes, adapter: Adapter) -> Work:
+def _work(spec: FineTuneJobSpec, sizes: Sizes) -> Work:
     on_accelerator = spec.resources.accelerator is not None
     half = spec.training.precision == "BF16" or (spec.training.precision == "Auto" and on_accelerator)
+    value_bytes = 2 if half else 4
     return Work(
         shape=sizes.model,
-        adapter=adapter,
-        weight_bytes=2 if half else 4,
-        value_bytes=2 if half else 4,
+        adapter=adapter_of(spec.method),
+        weight_bytes=frozen_bytes(spec.method, sizes.model, value_bytes),
+        value_bytes=value_bytes,
         labelled=min(1.0, sizes.rows.answer_tokens / sizes.rows.tokens),
         device="Accelerator" if on_accelerator else "CPU",
     )
@@ -142,27 +136,14 @@ def _pod_memory(spec: FineTuneJobSpec) -> int:
     return bytes_of(spec.resources.memory or DEFAULT_MEMORY)
 
 
-def _pod_is_too_small(spec: FineTuneJobSpec, work: Work) -> str | None:
-    """The base model is read into the pod's memory on its way to the accelerator. None when there is room."""
-    weights = round(work.shape.parameters * work.weight_bytes)
-    has, needs = _pod_memory(spec), (weights + CPU_PROGRAM) * spec.resources.processes
-    if spec.resources.accelerator is None or has >= needs:
-        return None
-    times = f", {spec.resources.processes} times" if spec.resources.processes > 1 else ""
-    return (
-        f"the base model passes through the pod's memory, which must hold its {_gib(weights)} and the program{times},"
-        f" but spec.resources.memory is {_gib(has)}; ask for {_whole_gib(needs)}Gi in a new FineTuneJob"
-    )
-
-
-def _pace(spec: FineTuneJobSpec, sizes: Sizes, plan: PassPlan, place: Place, planning: Planning) -> Pace:
+def _pace(spec: FineTuneJobSpec, sizes: Sizes, work: Work, plan: PassPlan, place: Place, planning: Planning) -> Pace:
     """All accelerators train, each on its part of every step."""
     training, tokens = spec.training, sizes.rows.tokens * (spec.training.epochs or 1)
     if training.max_steps is not None:
         tokens = training.max_steps * training.tokens_per_step
     if place.flops is None:
         return Pace(tokens)
-    each = tokens_per_second(sizes.model, sizes.rows, recomputed_share(sizes.model, plan), place.flops)
+    each = tokens_per_second(work, sizes.rows, recomputed_share(sizes.model, plan), place.flops)
     speed = each * _ranks(spec)
     seconds = tokens / speed
     held = seconds * accelerators(spec)
@@ -183,8 +164,9 @@ def _memory_estimate(need: Memory, available: int | None) -> MemoryEstimate:
 
 def _arithmetic(work: Work, plan: PassPlan, need: Memory) -> str:
     kept, trained = _KEPT[plan.recompute_every], trainable_parameters(work.shape, work.adapter)
+    frozen = work.shape.parameters if work.adapter else work.shape.vision_parameters
     return (
-        f"{_number(work.shape.parameters)} parameters of {work.weight_bytes:g} bytes take {_gib(need.weights)},"
+        f"{_number(frozen)} frozen parameters of {work.weight_bytes:.3g} bytes take {_gib(need.weights)},"
         f" {_number(trained)} trained ones {_gib(need.trainable)}, activations of"
         f" {plan.tokens:,} tokens at once {_gib(need.activations)} ({kept}), the loss {_gib(need.loss)}, the rest"
         f" {_gib(need.overhead)}: {_gib(need.total)}"

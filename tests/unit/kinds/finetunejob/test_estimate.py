@@ -23,9 +23,7 @@ PLANNING = Planning(prices={H100: Decimal("2.50"), "nvidia.com/gpu": Decimal(1)}
 def estimate(**spec: Any) -> Estimate:
     """The estimate of the builders' job and model."""
     wanted = FineTuneJobSpec.model_validate(fine_tune_job(**spec)["spec"])
-    found = estimated(wanted, Sizes.model_validate(SIZES), PLANNING)
-    assert found is not None
-    return found
+    return estimated(wanted, Sizes.model_validate(SIZES), PLANNING)
 
 
 def on(accelerator: dict[str, Any], **resources: Any) -> Estimate:
@@ -51,7 +49,9 @@ def test_on_cpu_memory_is_that_of_the_pod_and_time_is_not_guessed() -> None:
     assert found.memory.weights_bytes == 4 * 134_515_008
     assert found.memory.available_bytes == 2 * 1024**3
     assert (found.recompute, found.seconds, found.cost) == ("None", None, None)
-    assert found.message.startswith("134.5 M parameters of 4 bytes take 0.501 GiB, 4.884 M trained ones 0.127 GiB")
+    assert found.message.startswith(
+        "134.5 M frozen parameters of 4 bytes take 0.501 GiB, 4.884 M trained ones 0.127 GiB"
+    )
 
 
 def test_the_parts_make_the_total() -> None:
@@ -106,14 +106,20 @@ def test_an_accelerator_that_is_too_small_is_refused_with_the_smallest_that_is_n
     assert "nvidia.com/gpu has 0.931 GiB; the smallest that holds it is NVIDIA-A10" in found.message
 
 
-def test_the_pod_must_hold_the_model_that_passes_through_it() -> None:
-    found = on({"products": [H100]}, memory="512Mi")
-    assert found.fit == "DoesNotFit"
-    assert "the base model passes through the pod's memory" in found.message
-    assert (
-        "which must hold its 0.251 GiB and the program, but spec.resources.memory is 0.5 GiB; ask for 2Gi"
-        in found.message
-    )
+def test_four_bits_take_less_than_a_third_and_train_the_same() -> None:
+    spec = {"resources": {"accelerator": {"products": [H100]}}}
+    plain, small = estimate(**spec), estimate(lora=None, qlora={"rank": 16, "alpha": 32}, **spec)
+    linears = sum(i * o * n for _, i, o, n in SIZES["model"]["linears"])
+    assert small.memory.weights_bytes == pytest.approx(2 * (134_515_008 - linears) + 0.516 * linears, rel=1e-3)
+    assert small.trainable_parameters == plain.trainable_parameters
+    assert small.tokens_per_second == plain.tokens_per_second
+
+
+def test_every_weight_that_learns_has_sixteen_bytes_on_an_accelerator() -> None:
+    found = estimate(lora=None, full={}, resources={"accelerator": {"products": [H100]}})
+    assert found.trainable_parameters == found.parameters == 134_515_008
+    assert (found.memory.weights_bytes, found.memory.trainable_bytes) == (0, 16 * 134_515_008)
+    assert estimate(lora=None, full={}).fit == "DoesNotFit"
 
 
 def test_steps_say_how_many_tokens_there_are() -> None:

@@ -1,0 +1,30 @@
+"""The fine-tuning methods as the formulas see them: what learns, and how many bytes the rest has."""
+
+from __future__ import annotations
+
+from anneal.api.estimate import ModelShape
+from anneal.api.methods import Method
+from anneal.estimate.memory import Adapter
+
+#: A weight of 4-bit NormalFloat: half a byte and the scale of its block of 64, in float32 or quantised again.
+NF4_BYTES = 0.5 + 4 / 64
+NF4_DOUBLE_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+FLOAT32_BYTES = 4
+
+
+def adapter_of(method: Method) -> Adapter | None:
+    """The adapter that a method trains, None for full fine-tuning."""
+    tuned = method.adapter
+    if tuned is None:
+        return None
+    stacks = tuple(method.lora.target_parameters) if method.lora is not None else ()
+    return Adapter(tuned.rank, tuple(tuned.target_modules), float(tuned.dropout) > 0, tuned.dora, stacks)
+
+
+def frozen_bytes(method: Method, shape: ModelShape, value_bytes: int) -> float:
+    """Bytes of a parameter that does not learn, on average."""
+    if method.qlora is None:
+        return FLOAT32_BYTES if method.full is not None else value_bytes
+    quantised = sum(inputs * outputs * copies for _, inputs, outputs, copies in shape.linears)
+    each = NF4_DOUBLE_BYTES if method.qlora.double_quantisation else NF4_BYTES
+    return value_bytes + (each - value_bytes) * quantised / shape.parameters
