@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from pydantic import Field
+
+from anneal.api.model import ApiModel, Sentence
 from anneal.api.subjects import Price
 
 _MILLION = Decimal(1_000_000)
 _SMALLEST = Decimal("0.000001")
+
+
+class CostBenefit(ApiModel):
+    """The candidate against one hosted baseline, in money."""
+
+    baseline: str = Field(max_length=40, description="Name of the hosted baseline.")
+    break_even_per_hour: int | None = Field(
+        default=None,
+        ge=0,
+        description="Queries in an hour from which on the candidate costs less; absent when it never does.",
+    )
+    message: Sentence = Field(description="The comparison in one sentence.")
 
 
 def price_of(price: Price, input_tokens: int, output_tokens: int) -> Decimal:

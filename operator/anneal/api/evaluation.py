@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from anneal.api.conditions import Conditions
+from anneal.api.costs import CostBenefit
 from anneal.api.gates import Comparison, Gate, GateResult, Outcome, Statistics
 from anneal.api.kind import Column, KindInfo
 from anneal.api.metrics import Metric, MetricResult
@@ -84,6 +85,11 @@ class EvaluationSpec(ApiModel):
     statistics: Statistics = Field(default_factory=Statistics, description="How sure to be.")
     policy: Policy = Field(default_factory=Policy, description="What to do with answers that could not be had.")
     budget: Budget | None = Field(default=None, description="What hosted models may cost. Default: no limit.")
+    serving_cost_per_hour: Decimal | None = Field(
+        default=None,
+        description="What serving the candidate costs in an hour, in the currency of the hosted prices, for"
+        " status.costBenefit. Default: it is not told.",
+    )
     resources: Resources = Field(default_factory=Resources, description="What the serving container asks for.")
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pod may run.")
     active_deadline_seconds: int | None = Field(
@@ -138,6 +144,12 @@ class EvaluationStatus(ApiModel):
     )
     cost: str | None = Field(
         default=None, max_length=24, description="Spent on hosted models in all, in the currency of their prices."
+    )
+    cost_benefit: list[CostBenefit] | None = Field(
+        default=None,
+        max_length=4,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="The candidate against each hosted baseline with a price, when spec.servingCostPerHour is there.",
     )
     judge: JudgeResult | None = Field(default=None, description="The judge's work, counted.")
     results: list[MetricResult] = Field(

@@ -14,6 +14,7 @@ from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
 from anneal.api.subjects import CANDIDATE, Baseline, Hosted, JudgeResult, ModelResult
 from anneal.api.verdicts import gate_name, required, sentence, verdict
+from anneal.kinds.evaluation.benefit import cost_benefit
 from anneal.kinds.evaluation.children import Subject
 
 
@@ -40,12 +41,14 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         gates = _gates(spec, data)
     except IndexError as error:
         raise ValueError("the result speaks of a metric or a model that the spec does not have") from error
+    models = _models(spec, subject, data)
     outcome = verdict(g.outcome for g in gates)
     status = EvaluationStatus(
         verdict=outcome,
         score=next((r.value for r in results if (r.metric, r.model) == (spec.metrics[0].name, CANDIDATE)), None),
-        models=_models(spec, subject, data),
+        models=models,
         cost=_cost(data),
+        cost_benefit=cost_benefit(spec.serving_cost_per_hour, models) or None,
         judge=_judge(spec, data),
         results=results,
         comparisons=comparisons,
@@ -59,6 +62,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         "score",
         "models",
         "cost",
+        "costBenefit",
         "judge",
         "results",
         "comparisons",

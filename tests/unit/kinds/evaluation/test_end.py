@@ -133,6 +133,28 @@ def test_the_base_stands_in_for_an_incumbent_that_serves_nothing_yet() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected", "sentence"),
+    [
+        ((60_000, 15_000), 1667, "from 1667 queries an hour on, the candidate costs less"),
+        ((0, 0), None, "gpt costs nothing, so serving the candidate never costs less"),
+    ],
+)
+def test_status_tells_from_when_on_the_candidate_costs_less(
+    tokens: tuple[int, int], expected: int | None, sentence: str
+) -> None:
+    """150 queries of 60,000 tokens at 1.25 and 15,000 at 10 a million cost 0.225: 0.0015 each."""
+    baselines = [{**HOSTED, "hosted": {**HOSTED["hosted"], "price": PRICE}}]
+    rows = [(150, 0, 0, 0, 0, 1, 1, "", ""), (150, 0, 0, 0, 0, *tokens, "0.225000", "")]
+    found = told(models=rows, comparisons=[], results=[], gates=[("Passed", "0.97", "0.93", "0.99", None)])
+    spec = {"baselines": baselines, "gates": [ABSOLUTE]}
+    assert "costBenefit" not in plan(succeeded(found, spec=spec), NOW).status
+    status = plan(succeeded(found, spec={**spec, "servingCostPerHour": "2.5"}), NOW).status
+    (benefit,) = status["costBenefit"]
+    assert (benefit["baseline"], benefit.get("breakEvenPerHour")) == ("gpt", expected)
+    assert sentence in benefit["message"]
+
+
 def test_status_tells_of_the_judge() -> None:
     rows = [(150, 0, 0, 0, 0, 1, 1, "", ""), (150, 0, 0, 0, 0, 1, 1, "0.500000", "")]
     found = told(
