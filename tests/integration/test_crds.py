@@ -114,6 +114,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "warmupSteps and warmupRatio contradict each other",
     ),
     ("FineTuneJob", "spec.training.warmupRatio", "1.5", "warmupRatio must be from 0 to 1"),
+    ("FineTuneJob", "spec.training.earlyStopping", {"patience": 2}, "earlyStopping needs validation"),
+    ("FineTuneJob", "spec.training.validation", {}, "exactly one of rows, fraction must be set"),
+    ("FineTuneJob", "spec.training.validation", {"fraction": "0.6"}, "fraction must be more than 0 and at most 0.5"),
     (
         "FineTuneJob",
         "spec",

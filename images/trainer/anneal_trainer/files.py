@@ -6,8 +6,10 @@ one rename, which the file system makes atomic.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +62,12 @@ def settle(aside: Path, final: Path) -> None:
     sync(aside)
     aside.rename(final)
     sync(final.parent)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a write failed for want of space. safetensors tells it in words, with the number in them."""
+    numbers = [error.errno] if isinstance(error, OSError) else re.findall(r"os error (\d+)", str(error))
+    return any(int(number or 0) in (errno.ENOSPC, errno.EDQUOT) for number in numbers)
 
 
 def remove_folder(path: Path) -> None:

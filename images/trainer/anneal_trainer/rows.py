@@ -58,6 +58,15 @@ class TrainingRows:
         span = slice(self.offsets[index], self.offsets[index + 1])
         return self.tokens[span], self.labelled[span]
 
+    def take(self, indices: NDArray[np.int64]) -> TrainingRows:
+        """Some of the rows, in that order."""
+        rows = [self.row(int(i)) for i in indices]
+        return TrainingRows(
+            tokens=np.concatenate([tokens for tokens, _ in rows]),
+            labelled=np.concatenate([labelled for _, labelled in rows]),
+            offsets=np.cumsum([0, *self.lengths[indices]], dtype=np.int64),
+        )
+
     def size_of(self, indices: NDArray[np.int64]) -> tuple[int, int]:
         """(tokens to learn, all tokens) of some rows."""
         return sum(int(self.row(int(i))[1].sum()) for i in indices), int(self.lengths[indices].sum())

@@ -325,6 +325,7 @@ class ProgressReport(ApiModel):
     total_steps: int = Field(default=0, ge=0, description="Steps (or answers) in all.")
     loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
     tokens_per_second: int | None = Field(default=None, ge=0, description="Throughput, in tokens/s.")
+    validation_loss: str | None = Field(default=None, max_length=32, description="Loss of the rows set aside.")
     checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
     resumes: int = Field(default=0, ge=0, description="Times that training was interrupted and went on so far.")
     remarks: Remarks | None = Field(default=None, description="What should be known of it, in sentences.")

@@ -23,6 +23,45 @@ class CheckpointPolicy(ApiModel):
     keep: int = Field(default=2, ge=1, le=100, description="Newest complete checkpoints to keep. Default: 2.")
 
 
+class Validation(ApiModel):
+    """Training rows that are set aside to see how well others are learned; the best step by them is published.
+
+    They are taken from the training side: the held-out rows, which judge the artifact, are never used.
+    """
+
+    ONE_OF = ("rows", "fraction")
+    RULES = (
+        Rule(
+            "!has(self.fraction) || (double(self.fraction) > 0.0 && double(self.fraction) <= 0.5)",
+            lambda validation: validation.fraction is None or 0 < Number(validation.fraction) <= Number("0.5"),
+            'fraction must be more than 0 and at most 0.5, such as "0.1"',
+        ),
+    )
+
+    rows: int | None = Field(default=None, ge=1, le=1_000_000, description="How many; instead of fraction.")
+    fraction: Decimal | None = Field(
+        default=None, description="Share of the training rows, more than 0 and at most 0.5; instead of rows."
+    )
+    every_steps: int = Field(
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description="Steps between two validations, in optimizer steps; the last step is always followed by one."
+        " Default: 50.",
+    )
+
+
+class EarlyStopping(ApiModel):
+    """When training ends because it gains nothing any more."""
+
+    patience: int = Field(
+        default=3, ge=1, le=1000, description="Validations in a row without a gain, after which it ends. Default: 3."
+    )
+    min_delta: Decimal = Field(
+        default="0", description="What the validation loss must fall by to be a gain. Default: 0."
+    )
+
+
 class Training(ApiModel):
     """How to learn."""
 
@@ -41,6 +80,11 @@ class Training(ApiModel):
             "!has(self.warmupRatio) || double(self.warmupRatio) <= 1.0",
             lambda training: training.warmup_ratio is None or Number(training.warmup_ratio) <= 1,
             'warmupRatio must be from 0 to 1, such as "0.03"',
+        ),
+        Rule(
+            "!has(self.earlyStopping) || has(self.validation)",
+            lambda training: training.early_stopping is None or training.validation is not None,
+            "earlyStopping needs validation: without it there is no loss to tell when nothing is gained",
         ),
     )
 
@@ -94,6 +138,12 @@ class Training(ApiModel):
         le=2_147_483_647,
         description="Seed of row order, dropout and initialisation. Default: 42.",
     )
+    validation: Validation | None = Field(
+        default=None, description="Rows set aside to choose the best step by. Default: none, the last is published."
+    )
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="When to end before the last step. Default: never."
+    )
     checkpoint: CheckpointPolicy = Field(default_factory=CheckpointPolicy, description="When and what to save.")
 
     def settled(self, method: Method) -> Training:
@@ -121,6 +171,9 @@ class Progress(ApiModel):
     tokens_per_second: int | None = Field(
         default=None, ge=0, description="Tokens of rows trained on per second, in tokens/s; padding does not count."
     )
+    validation_loss: str | None = Field(
+        default=None, max_length=32, description="Mean loss per answer token of the rows set aside."
+    )
     remarks: Remarks | None = Field(default=None, description="What should be known of it, in sentences.")
 
 
@@ -136,6 +189,12 @@ class TrainingStatus(ApiModel):
         description="Tokens that went through the model: padding counts, beginnings that rows share count once a pass.",
     )
     seconds: int = Field(ge=0, description="Time spent in training steps, in seconds, over all attempts.")
+    validation_loss: str | None = Field(
+        default=None, max_length=32, description="Mean loss per answer token of the rows set aside, at its best."
+    )
+    best_step: int | None = Field(
+        default=None, ge=0, description="Step with that loss, which is published; absent without validation."
+    )
     remarks: Remarks | None = Field(default=None, description="What should be known of it, in sentences.")
 
 

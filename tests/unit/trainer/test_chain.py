@@ -132,7 +132,9 @@ def test_sigterm_saves_and_says_at_which_step(job: Job) -> None:
     assert folders(job) == [f"step-{step:08d}"]
 
 
-def test_the_newest_checkpoint_that_is_whole_serves(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_newest_checkpoint_that_is_whole_serves_and_status_tells(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
     run = job.fit_run(job.prepared())
     job.do(run)
     whole = outcome(job)
@@ -140,9 +142,41 @@ def test_the_newest_checkpoint_that_is_whole_serves(job: Job, caplog: pytest.Log
     weights = job.workspace / "checkpoints" / "step-00000006" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     result = job.do(run)
-    assert "step-00000006 is passed over: adapter_model.safetensors in it is not what was saved" in caplog.text
-    assert result.outcome == "Succeeded"
+    said = "checkpoint step-00000006 is passed over: adapter_model.safetensors in it is not what was saved"
+    assert said in caplog.text
+    assert result.fit is not None
+    assert said in (result.fit.training.remarks or [])
+    assert (result.outcome, result.fit.resumes) == ("Succeeded", 1)
     assert outcome(job) == whole
+
+
+class Marks:
+    """What a pickle does when it is read: it leaves a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (self.path, "w")
+
+
+def test_nothing_in_a_checkpoint_is_ever_run(job: Job, tmp_path: Path) -> None:
+    run = job.fit_run(job.prepared())
+    job.do(run)
+    whole = outcome(job)
+    last = job.workspace / "checkpoints" / "step-00000006"
+    shutil.rmtree(last.with_name("step-00000004"))
+    torch.save({"moments": Marks(str(tmp_path / "was-run"))}, last / "optimizer.safetensors")
+    state = json.loads((last / "state.json").read_text())
+    (last / "state.json").write_text(json.dumps({**state, "step": 4}))  # not yet done, so it has to be read
+    manifest = json.loads((last / "checkpoint.json").read_text())
+    manifest["files"] = {name: digest_of_file(last / name) for name in manifest["files"]}
+    (last / "checkpoint.json").write_text(json.dumps(manifest))
+    result = job.do(run)
+    assert result.fit is not None, result.message
+    assert "optimizer.safetensors in it is not safetensors" in " ".join(result.fit.training.remarks or [])
+    assert outcome(job) == whole
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_a_checkpoint_of_other_settings_does_not_serve(job: Job, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +47,27 @@ def test_a_checkpoint_is_complete_or_absent(tmp_path: Path) -> None:
         store.save(state_at(1), holding("one"))
     assert deaths >= 12
     assert next(store.usable()).state.step == 2
+
+
+def test_dying_in_the_middle_of_a_file_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", "sha256:x", keep=1)
+    store.save(state_at(1), holding("one"))
+
+    def half(folder: Path) -> None:
+        with (folder / "adapter").open("wb") as file:
+            file.write(b"tw")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        store.save(state_at(2), half)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    (whole,) = store.usable()
+    assert (whole.state.step, (whole.path / "adapter").read_text()) == (1, "one")
+    store.save(state_at(2), holding("two"))
+    assert [c.state.step for c in store.usable()] == [2]
 
 
 def test_training_that_dies_while_saving_ends_as_if_it_had_not(job: Job) -> None:

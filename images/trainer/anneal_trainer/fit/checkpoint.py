@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 
 from anneal.api.artifacts import digest_of_file, digest_of_json
 from anneal.api.runs import FitRun
@@ -117,17 +118,36 @@ class CheckpointStore:
             raise Unavailable("CheckpointNotSeen", said) from error
 
     def save(self, state: TrainingState, write: Callable[[Path], None]) -> None:
-        """Makes a checkpoint of `state` and of the files that `write` puts into a folder; removes the oldest."""
+        """Makes a checkpoint of `state` and of the files that `write` puts into a folder; removes the oldest.
+
+        Raises Unavailable when there is no room: what was saved before stays, what could not be saved goes.
+        """
         final = self.folder / f"{_PREFIX}{state.step:08d}"
         aside = final.with_name(f".{final.name}.partial")
         files.remove_folder(aside)
         files.remove_folder(final)
-        aside.mkdir(parents=True)
-        write(aside)
-        (aside / _STATE).write_text(state.model_dump_json(), encoding="utf-8")
-        digests = {p.name: digest_of_file(p) for p in sorted(aside.iterdir())}
-        manifest = CheckpointManifest(fingerprint=self.fingerprint, step=state.step, files=digests)
-        (aside / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
-        files.settle(aside, final)
+        try:
+            aside.mkdir(parents=True)
+            write(aside)
+            (aside / _STATE).write_text(state.model_dump_json(), encoding="utf-8")
+            digests = {p.name: digest_of_file(p) for p in sorted(aside.iterdir())}
+            manifest = CheckpointManifest(fingerprint=self.fingerprint, step=state.step, files=digests)
+            (aside / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+            files.settle(aside, final)
+        except (OSError, SafetensorError) as error:
+            files.remove_folder(aside)
+            if not files.is_full(error):
+                raise
+            raise Unavailable("NoSpaceLeft", self._no_room_for(state.step)) from error
+        best = state.validated.best_step if state.validated else state.step
         for old in _folders(self.folder)[: -self.keep]:
-            files.remove_folder(old)
+            if old.name != f"{_PREFIX}{best:08d}":
+                files.remove_folder(old)
+
+    def _no_room_for(self, step: int) -> str:
+        whole = [p.name.removeprefix(_PREFIX).lstrip("0") for p in _folders(self.folder)]
+        before = f"the one of step {whole[-1]} is whole, and training goes on from it" if whole else "there is none yet"
+        return (
+            f"no space left in the workspace for the checkpoint of step {step}; {before}. Expand its claim, or create"
+            " the job anew with a larger workspace.size or a smaller training.checkpoint.keep"
+        )

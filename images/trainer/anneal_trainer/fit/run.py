@@ -20,7 +20,7 @@ from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
 from anneal_trainer import rows
 from anneal_trainer.errors import Preempted, Unavailable, UserMistake
-from anneal_trainer.fit import memory, moe, tensors
+from anneal_trainer.fit import memory, moe, tensors, validation
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import Checkpoint, CheckpointStore, fingerprint, passed_over
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
@@ -46,7 +46,12 @@ def fit(run: FitRun, preemption: Preemption) -> RunResult:
 def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
     workspace = Workspace(Path(run.workspace))
     prepared = rows.read(workspace.train, run.train_digest)
-    plan = StepPlan(prepared.lengths, run.training)
+    held = None
+    learned = prepared
+    if run.training.validation is not None:
+        few, rest = validation.split(prepared, run.training.validation, run.training.seed)
+        learned, held = prepared.take(few), prepared.take(rest)
+    plan = StepPlan(learned.lengths, run.training)
     store = CheckpointStore(workspace.checkpoints, fingerprint(run), run.training.checkpoint.keep)
     warnings = _Warnings()
     checkpoints = store.usable(warnings)
@@ -54,12 +59,13 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
     if (agreed := ranks.agreed(newest.manifest.step if newest else 0)) != (newest.manifest.step if newest else 0):
         newest = store.at(agreed)
     state = newest.state if newest else TrainingState()
-    if state.step < plan.total_steps:
+    if state.step < plan.total_steps and not validation.has_stopped(run.training, state):
         trainer = _assemble(run, prepared, plan, preemption, ranks)
+        trainer.passes = replace(trainer.passes, rows=learned)
         state = _go_on(trainer, chain([newest] if newest else [], checkpoints), warnings)
         state.remark([*trainer.learner.remarks, *trainer.passes.notes, *warnings.given])
         with Reporter(run.reporting if ranks.leads else None) as reporter:
-            _train_and_save(run, trainer, state, store, reporter)
+            _train_and_save(run, trainer, held, state, store, reporter)
     return RunResult(
         role="fit",
         outcome="Succeeded",
@@ -170,6 +176,10 @@ def _precision(run: FitRun, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
+class StoppedEarly(Exception):  # noqa: N818 - a way to leave the loop, not an error
+    """Nothing is gained any more."""
+
+
 @dataclass
 class _Pace:
     """How fast this attempt is, for the time that is left."""
@@ -180,7 +190,12 @@ class _Pace:
 
 
 def _train_and_save(
-    run: FitRun, trainer: Trainer, state: TrainingState, store: CheckpointStore, reporter: Reporter
+    run: FitRun,
+    trainer: Trainer,
+    held: TrainingRows | None,
+    state: TrainingState,
+    store: CheckpointStore,
+    reporter: Reporter,
 ) -> None:
     """Runs the loop, saving and reporting after steps, and once more when told to go."""
     saved_step = state.step
@@ -194,12 +209,22 @@ def _train_and_save(
             saved_step = state.step
 
     def after_step() -> None:
-        if state.step % run.training.checkpoint.every_steps == 0 or state.step == trainer.plan.total_steps:
+        total = trainer.plan.total_steps
+        best = stopped = False
+        if held is not None and validation.is_due(run.training, state.step, total):
+            best = _validate(trainer, held, state)
+            # The leading rank decides for all: losses may differ in their last bits from one machine to another.
+            stopped = bool(trainer.ranks.agreed(int(validation.has_stopped(run.training, state))))
+        if best or stopped or state.step % run.training.checkpoint.every_steps == 0 or state.step == total:
             save()
-        reporter.report(_report(state, trainer.plan.total_steps, pace, saved_step))
+        reporter.report(_report(state, total, pace, saved_step))
+        if stopped:
+            raise StoppedEarly
 
     try:
         train(trainer, state, after_step)
+    except StoppedEarly:
+        _LOG.info("training ends at step %d: the validation loss does not fall any more", state.step)
     except StopRequested:
         save()
         reporter.report(_report(state, trainer.plan.total_steps, pace, saved_step))
@@ -207,6 +232,19 @@ def _train_and_save(
             f"preempted at step {state.step} of {trainer.plan.total_steps}",
             FitData(training=state.status(), checkpoint_step=saved_step, resumes=state.resumes),
         ) from None
+
+
+def _validate(trainer: Trainer, held: TrainingRows, state: TrainingState) -> bool:
+    """Asks the rows set aside. Whether this step is the best so far."""
+    stopping = trainer.training.early_stopping
+    found = validation.loss(trainer.passes, trainer.learner.model, held)
+    best = state.validate_with(found, float(stopping.min_delta) if stopping else 0.0)
+    _LOG.info("step %d of %d, validation loss %.4g", state.step, trainer.plan.total_steps, found)
+    if validation.has_stopped(trainer.training, state):
+        state.remark(
+            [f"ended early at step {state.step} of {trainer.plan.total_steps}: the validation loss fell no more"]
+        )
+    return best
 
 
 def _report(state: TrainingState, total_steps: int, pace: _Pace, saved_step: int) -> ProgressReport:
@@ -221,5 +259,6 @@ def _report(state: TrainingState, total_steps: int, pace: _Pace, saved_step: int
         tokens_per_second=round((pace.tokens + state.tokens) / seconds),
         checkpoint_step=saved_step,
         resumes=state.resumes,
+        validation_loss=f"{state.validated.loss:.4g}" if state.validated else None,
         remarks=state.remarks or None,
     )

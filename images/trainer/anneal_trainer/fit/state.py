@@ -29,6 +29,16 @@ class LossPoint(BaseModel):
         return LossPoint(step=later.step, loss_sum=self.loss_sum + later.loss_sum, tokens=self.tokens + later.tokens)
 
 
+class Validated(BaseModel):
+    """What the rows set aside have said so far. `mark` is the loss that a gain must be below."""
+
+    loss: float
+    best_step: int
+    best_loss: float
+    mark: float
+    without_gain: int = 0
+
+
 class TrainingState(BaseModel):
     """Counters over all attempts. The step is also the data cursor: which rows come next follows from it."""
 
@@ -41,6 +51,7 @@ class TrainingState(BaseModel):
     curve: list[LossPoint] = Field(default_factory=list)
     curve_width: int = 1
     remarks: list[str] = Field(default_factory=list)
+    validated: Validated | None = None
 
     def record(self, point: LossPoint, tokens: int, computed: int, seconds: float) -> None:
         """Counts a step that is done: its loss, the tokens of its rows and those that were computed, its time."""
@@ -50,6 +61,22 @@ class TrainingState(BaseModel):
         self.seconds += seconds
         self.recent = [*self.recent, point][-_RECENT_STEPS:]
         self._extend_curve(point)
+
+    def validate_with(self, loss: float, min_delta: float) -> bool:
+        """Takes the loss of the rows set aside after the last step. Whether it is the best so far."""
+        before = self.validated
+        if before is None:
+            self.validated = Validated(loss=loss, best_step=self.step, best_loss=loss, mark=loss)
+            return True
+        gained, best = loss < before.mark - min_delta, loss < before.best_loss
+        self.validated = Validated(
+            loss=loss,
+            best_step=self.step if best else before.best_step,
+            best_loss=loss if best else before.best_loss,
+            mark=loss if gained else before.mark,
+            without_gain=0 if gained else before.without_gain + 1,
+        )
+        return best
 
     def remark(self, sentences: Iterable[str]) -> None:
         """Keeps what the user should know, once, at most 8 sentences of 256 characters: the oldest give way."""
@@ -85,5 +112,7 @@ class TrainingState(BaseModel):
             tokens=self.tokens,
             computed_tokens=self.computed,
             seconds=round(self.seconds),
+            validation_loss=f"{self.validated.best_loss:.4g}" if self.validated else None,
+            best_step=self.validated.best_step if self.validated else None,
             remarks=self.remarks or None,
         )

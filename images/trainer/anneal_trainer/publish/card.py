@@ -83,7 +83,7 @@ tags: [{next(iter(run.method.to_json()))}, anneal]
 | Data | {counts.read} rows read, {counts.invalid} invalid, {counts.train} trained on, {counts.held_out} held out |
 | Held-out rows | `{run.test_digest}`, in `evaluation/held-out.jsonl` |
 | Training | {trained.steps} steps, {trained.tokens} tokens, {trained.seconds} s |
-| Loss at the end | {trained.loss} per answer token, over the last steps |
+{_validation(run)}| Loss at the end | {trained.loss} per answer token, over the last steps |
 
 The loss says how well the training rows were learned, not how good the model is: that is what an Evaluation on the
 held-out rows is for.
@@ -102,6 +102,15 @@ held-out rows is for.
 {_LOADING[run.contents]}
 The tokenizer in this folder carries the chat template that the rows were written with.
 """
+
+
+def _validation(run: PublishRun) -> str:
+    trained = run.trained
+    if trained.best_step is None:
+        return ""
+    return (
+        f"| Validation | step {trained.best_step} had the lowest loss, {trained.validation_loss}, and is this one |\n"
+    )
 
 
 def _what(run: PublishRun) -> str:

@@ -85,12 +85,12 @@ def _collect(run: PublishRun) -> _Parts:
             raise UserMistake(
                 "WorkspaceChanged", f"{path.name} in the workspace is not what prepare wrote: create the job anew"
             )
-    finished = [c for c in complete(workspace.checkpoints) if c.manifest.step == run.trained.steps]
+    step = run.trained.steps if run.trained.best_step is None else run.trained.best_step
+    finished = [c for c in complete(workspace.checkpoints) if c.manifest.step == step]
     if not finished:
         raise UserMistake(
             "WorkspaceChanged",
-            f"the workspace has no complete checkpoint of step {run.trained.steps}, at which training ended: create the"
-            " job anew",
+            f"the workspace has no complete checkpoint of step {step}, which was to be published: create the job anew",
         )
     return _Parts(Path(run.model.path), workspace, finished[0])
 

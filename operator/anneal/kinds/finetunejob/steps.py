@@ -167,6 +167,7 @@ def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
                 total_steps=trained.steps,
                 loss=trained.loss,
                 tokens_per_second=trained.tokens // max(1, trained.seconds),
+                validation_loss=trained.validation_loss,
                 remarks=trained.remarks,
             ),
             "usage": (before.usage or Usage()).model_copy(
