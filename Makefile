@@ -51,8 +51,8 @@ test-integration: venv  ## with a real etcd, API server and controller manager
 test-e2e: venv  ## with the whole local Kubernetes, real images, a real model
 	@$(PY) -m pytest tests/cluster tests/e2e -m "not performance"
 
-bench-training: venv  ## training beside other trainers and libraries, to build/bench/training.json
-	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/performance/test_training_speed.py tests/performance/test_experts_speed.py -m performance -s -q
+bench-training: venv  ## training beside other trainers and libraries, to build/bench/training.json (docs/benchmarks.md)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/performance/test_training.py tests/performance/test_experts_speed.py -m performance -s -q
 
 bench: venv  ## measurements, written to build/bench/*.json
 	@$(PY) -m pytest tests/performance -m performance -s

@@ -63,10 +63,10 @@ def joined(*parts: TrainingRows) -> TrainingRows:
     return TrainingRows(np.array(tokens, dtype=np.int32), np.array(labelled), np.cumsum([0, *lengths]))
 
 
-def adapted(model: Any) -> Any:
+def adapted(model: Any, **lora: Any) -> Any:
     """The model with an adapter that already does something."""
     model.requires_grad_(False)
-    tuned = adapt(model, Lora(rank=4), 1)
+    tuned = adapt(model, Lora(rank=4, **lora), 1)
     torch.manual_seed(2)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
@@ -151,9 +151,12 @@ def test_recomputed_activations_change_nothing(base: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_head_that_is_trained_gets_its_gradient(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["full", "lora"])
+def test_a_head_that_is_trained_gets_its_gradient(base: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     monkeypatch.setattr(loss_module, "PIECE_LOGITS", 257 * 5)  # pieces of five labels
-    model = LlamaForCausalLM.from_pretrained(base)  # everything is trained, the head and the embeddings too
+    model: Any = LlamaForCausalLM.from_pretrained(base)
+    if by == "lora":
+        model = adapted(model, target_modules=["lm_head", "q_proj"])
     rows = rows_with(12)
     expected_loss, expected = plain(model, rows)
     passes = quickest_of(model, rows)
@@ -161,6 +164,17 @@ def test_a_head_that_is_trained_gets_its_gradient(base: Path, monkeypatch: pytes
     loss, found = quick(model, passes)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_loss_can_be_had_without_gradients(base: Path) -> None:
+    model = adapted(LlamaForCausalLM.from_pretrained(base))
+    rows = rows_with(12)
+    expected, _ = plain(model, rows)
+    model.zero_grad()
+    passes = quickest_of(model, rows)
+    with torch.no_grad():
+        found = sum(float(passes.forward(batch)) for batch in passes.batches(np.arange(len(rows))))
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_logits_of_more_than_a_piece_never_exist(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

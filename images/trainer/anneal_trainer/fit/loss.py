@@ -61,10 +61,7 @@ class PiecewiseLoss:
         self._head.register_forward_pre_hook(self._take)
 
     def __call__(self, batch: Batch) -> torch.Tensor:
-        trained = [p for p in self._head.parameters() if p.requires_grad]
-        loss = _InPieces.apply(self._head, self._states_of(batch), batch.targets, self._piece, *trained)  # type: ignore[no-untyped-call]
-        assert isinstance(loss, torch.Tensor)
-        return loss
+        return in_pieces(self._head, self._states_of(batch), batch.targets, self._piece)
 
     def _states_of(self, batch: Batch) -> torch.Tensor:
         """(labels, hidden): what the model gives to its head where a label is predicted."""
@@ -85,6 +82,14 @@ class PiecewiseLoss:
         return (inputs[0][:, :0], *inputs[1:])
 
 
+def in_pieces(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, piece: int) -> torch.Tensor:
+    """Sum of the cross-entropy of `head` at (labels, hidden) states, with the logits of `piece` labels at once."""
+    trained = [p for p in head.parameters() if p.requires_grad]
+    loss = _InPieces.apply(head, states, targets, piece, *trained)  # type: ignore[no-untyped-call]
+    assert isinstance(loss, torch.Tensor)
+    return loss
+
+
 class _InPieces(torch.autograd.Function):
     """Cross-entropy whose gradients are made with it, so that backward has only to scale them."""
 
@@ -100,19 +105,15 @@ class _InPieces(torch.autograd.Function):
         """The sum of the loss of (labels, hidden) states; `trained` are the head's parameters that learn."""
         total = torch.zeros((), device=states.device)
         learning = any(ctx.needs_input_grad)
-        sources = [states, *trained] if learning else []
-        gradients = [torch.zeros_like(t) for t in sources]
+        gradients = [torch.zeros_like(t) for t in (states, *trained)] if learning else []
         for start in range(0, len(targets), piece):
             part = slice(start, start + piece)
-            with torch.set_grad_enabled(learning):
-                leaf = states[part].detach().requires_grad_(learning)
-                loss = functional.cross_entropy(head(leaf).float(), targets[part], reduction="sum")
-            total += loss.detach()
+            loss, *found = _of_piece(head, states[part], targets[part, None], trained if learning else None)
+            total += loss
             if learning:
-                by_states, *by_trained = torch.autograd.grad(loss, [leaf, *trained])
-                gradients[0][part] = by_states
-                for kept, found in zip(gradients[1:], by_trained, strict=True):
-                    kept += found
+                gradients[0][part] = found[0]
+                for kept, gradient in zip(gradients[1:], found[1:], strict=True):
+                    kept += gradient
         ctx.save_for_backward(*gradients)
         return total
 
@@ -120,3 +121,25 @@ class _InPieces(torch.autograd.Function):
     def backward(ctx: Any, by_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         by_states, *by_trained = (gradient * by_loss for gradient in ctx.saved_tensors)
         return None, by_states, None, None, *by_trained
+
+
+def _of_piece(
+    head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, trained: tuple[torch.Tensor, ...] | None
+) -> tuple[torch.Tensor, ...]:
+    """(sum of the loss, its gradients by the states and by what is trained); without gradients for None.
+
+    A function of its own, so that its logits are gone before those of the next piece are made.
+    """
+    with torch.set_grad_enabled(trained is not None):
+        leaf = states.detach().requires_grad_(trained is not None)
+        logits = head(leaf)
+    scores = logits.detach().float()
+    highest = scores.amax(-1, keepdim=True)
+    right = scores.gather(1, targets)
+    # From here on `scores` become probabilities and then the gradient, in place.
+    sums = scores.sub_(highest).exp_().sum(-1, keepdim=True)
+    loss = (sums.log() + highest - right).sum()
+    if trained is None:
+        return (loss,)
+    scores.div_(sums).scatter_add_(1, targets, -torch.ones_like(right))
+    return (loss, *torch.autograd.grad(logits, [leaf, *trained], scores.to(logits.dtype)))

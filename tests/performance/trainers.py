@@ -1,0 +1,139 @@
+"""The ways to train that are compared: ours, transformers' Trainer, TRL's; the same rows, adapter and learning rate.
+
+The learning rate is so small that the model stays what it is. So all ways compute the same loss, whatever rows they put
+into one step, and that they do is asserted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tests.performance.figures import SEED, Turn
+from tests.support.tiny_model import write_tokenizer
+from transformers import AutoTokenizer, DataCollatorForSeq2Seq, TrainerCallback, TrainingArguments
+from transformers import Trainer as StockTrainer
+from trl import SFTConfig, SFTTrainer
+
+from anneal.api.training import Training
+from anneal_trainer.fit import loop
+from anneal_trainer.fit.batches import StepPlan
+from anneal_trainer.fit.passes import Way, quickest
+from anneal_trainer.fit.ranks import Alone
+from anneal_trainer.fit.state import TrainingState
+from anneal_trainer.preemption import Preemption
+from anneal_trainer.rows import TrainingRows
+
+LEARNING_RATE = 1e-9
+STOCK_ROWS = 8
+LINE = 1024
+
+
+def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way | None = None) -> Turn:
+    """One epoch of our loop, the trial of its ways included; `way` is that of less than all of them."""
+    training = Training(epochs=1, tokens_per_step=tokens_per_step, learning_rate=str(LEARNING_RATE), seed=SEED)
+    plan = StepPlan(rows.lengths, training)
+    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], fused=True)
+    state = TrainingState()
+    began = time.process_time()
+    passes = quickest(tuned, rows, torch.device("cpu"), 16_384, torch.float32)
+    assert passes.note == "", passes.note
+    if way is not None:
+        passes = replace(passes, way=way)
+    loop.train(loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone()), state, lambda: None)
+    seconds = time.process_time() - began
+    assert state.tokens == rows.lengths.sum()
+    return Turn(seconds, sum(p.loss_sum for p in state.curve) / sum(p.tokens for p in state.curve))
+
+
+def stock(tuned: Any, rows: TrainingRows) -> Turn:
+    """One epoch of transformers' Trainer as it is used most: batches of 8 rows, padded to the longest of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            per_device_train_batch_size=STOCK_ROWS, **_common(folder, len(rows) // STOCK_ROWS)
+        )
+        collator = DataCollatorForSeq2Seq(_tokenizer(folder), padding=True)
+        labels = _Labels()
+        trainer = StockTrainer(
+            model=tuned, args=arguments, train_dataset=_dataset(rows).with_format(None), data_collator=collator,
+            callbacks=[labels],
+        )  # fmt: skip
+        return _timed(trainer, labels, rows)
+
+
+def trl(tuned: Any, rows: TrainingRows) -> Turn:
+    """One epoch of TRL's trainer, rows packed best-fit into lines of 1,024, two of them a step.
+
+    One line at a time, because without FlashAttention its attention is quadratic in all lines of a batch.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SFTConfig(
+            packing=True,
+            max_length=LINE,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=2,
+            activation_checkpointing=False,
+            **_common(folder, 1),
+        )
+        labels = _Labels()
+        trainer = SFTTrainer(
+            model=tuned, args=arguments, train_dataset=_dataset(rows), processing_class=_tokenizer(folder),
+            callbacks=[labels],
+        )  # fmt: skip
+        return _timed(trainer, labels, rows)
+
+
+class _Labels(TrainerCallback):  # type: ignore[misc]
+    """The losses of steps, as the trainer logs them."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(logs["loss"])
+
+
+def _timed(trainer: Any, labels: _Labels, rows: TrainingRows) -> Turn:
+    began = time.process_time()
+    trainer.train()
+    seconds = time.process_time() - began
+    del rows
+    return Turn(seconds, float(np.mean(labels.losses)))
+
+
+def _common(folder: str, least_steps: int) -> dict[str, Any]:
+    assert least_steps > 0
+    return {
+        "output_dir": folder,
+        "num_train_epochs": 1,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "bf16": False,
+        "seed": SEED,
+    }
+
+
+def _dataset(rows: TrainingRows) -> Dataset:
+    def columns() -> Any:
+        for i in range(len(rows)):
+            tokens, labelled = rows.row(i)
+            yield {"input_ids": tokens.tolist(), "labels": np.where(labelled, tokens, -100).tolist()}
+
+    return Dataset.from_list(list(columns()))
+
+
+def _tokenizer(folder: str) -> Any:
+    write_tokenizer(Path(folder))
+    return AutoTokenizer.from_pretrained(folder)
