@@ -20,8 +20,9 @@ GIB = 1024**3
 TRAINED_BYTES = 16
 #: Adapter and moments once more, as the bytes of a checkpoint that is being written; on CPU only.
 STAGED_BYTES = 12
-#: A logit at the largest moment of cross-entropy: its log-probability, and the gradient twice, in float32.
-LOGIT_BYTES = 12
+#: A logit at the largest moment of cross-entropy, by the bytes of a value: its score in float32, which becomes its
+#: gradient in place; in shorter arithmetic the logit and its gradient as such, too.
+LOGIT_BYTES = {4: 4, 2: 8}
 #: Logits that exist at once; in float32 they are 128 MiB.
 PIECE_LOGITS = 2**25
 #: The CUDA context with its libraries; Python with torch and transformers (measured: 0.5 GiB, and 0.3 of libraries).
@@ -166,7 +167,7 @@ def loss_bytes(work: Work, plan: PassPlan) -> int:
     """A piece of logits with its gradient, and the labelled states with theirs, when all that is kept is there too."""
     labels = plan.tokens * work.labelled
     piece = min(labels, max(1, PIECE_LOGITS // work.shape.vocabulary))
-    return round(piece * work.shape.vocabulary * LOGIT_BYTES) + 2 * kept_by_loss(work, plan)
+    return round(piece * work.shape.vocabulary * LOGIT_BYTES[work.value_bytes]) + 2 * kept_by_loss(work, plan)
 
 
 def kept_by_loss(work: Work, plan: PassPlan) -> int:
