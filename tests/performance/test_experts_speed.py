@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.performance.test_training_speed import _record
+from tests.performance.figures import record
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, Llama4ForCausalLM, Llama4TextConfig
 
 from anneal_trainer.fit import moe
@@ -131,7 +131,7 @@ def measure(name: str, least: float, tokens: int, ways: dict[str, tuple[Any, Cal
         "versions": {package: version(package) for package in ("torch", "transformers", "peft")},
     }
     print(f"\n{name}: {result}")
-    _record(name, result)
+    record(name, result)
     assert result["ratio"] >= least, result
 
 
