@@ -24,7 +24,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Mi
 from anneal.api.methods import Lora
 from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import CheckpointStore
-from anneal_trainer.fit.lora import adapt
+from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
@@ -161,7 +162,7 @@ def test_saving_beside_steps_of_the_demo(tmp_path: Path) -> None:
     saves = []
     for _ in range(5):
         began = time.monotonic()
-        store.save(state, tensors.encode(tuned, optimizer, "pvc://hub/smollm2"))
+        store.save(state, lambda folder: tensors.write(folder, Learner(tuned), optimizer, "pvc://hub/smollm2"))
         saves.append(time.monotonic() - began)
     save = float(np.median(saves))
     overhead = round(save / (25 * step), 5)

@@ -24,6 +24,7 @@ from trl import SFTConfig, SFTTrainer
 from anneal.api.training import Training
 from anneal_trainer.fit import loop
 from anneal_trainer.fit.batches import StepPlan
+from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.passes import Way, quickest
 from anneal_trainer.fit.ranks import Alone
 from anneal_trainer.fit.state import TrainingState
@@ -45,7 +46,7 @@ def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way |
     assert passes.note == "", passes.note
     if way is not None:
         passes = replace(passes, way=way)
-    trainer = loop.Trainer(tuned, optimizer, passes, plan, training, Preemption(), Alone())
+    trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone())
     began = time.process_time()
     loop.train(trainer, state, lambda: None)
     seconds = time.process_time() - began
