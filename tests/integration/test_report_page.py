@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from tests.support.browser import PACKAGE, browser
 from tests.support.reports import full_report
+from tests.support.training_reports import training_page
 
 from local_cluster import packages
 
 pytestmark = pytest.mark.integration
 
+#: The reports that people open: of an Evaluation, and of a training.
+PAGES = {"report": full_report, "training": training_page}
 WIDTHS = (360, 820, 1280)
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "report"
 #: Elements that reach beyond the window, but for those in boxes that scroll by themselves.
@@ -34,15 +37,16 @@ def _chromium() -> None:
     packages.ensure([PACKAGE])
 
 
-async def test_it_fits_reads_well_and_runs_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PAGES)
+async def test_it_fits_reads_well_and_runs_nothing(name: str, tmp_path: Path) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    path = SCREENSHOTS / "report.html"
-    path.write_text(full_report(), encoding="utf-8")
+    path = SCREENSHOTS / f"{name}.html"
+    path.write_text(PAGES[name](), encoding="utf-8")
     async with browser(tmp_path / "profile") as tab:
         for width in WIDTHS:
             for scheme in ("light", "dark"):
                 await tab.open(path, width=width, height=900, scheme=scheme)
-                (SCREENSHOTS / f"report-{width}-{scheme}.png").write_bytes(await tab.screenshot())
+                (SCREENSHOTS / f"{name}-{width}-{scheme}.png").write_bytes(await tab.screenshot())
                 assert await tab.evaluate(TOO_WIDE) == [], (width, scheme)
                 assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, scheme)
                 assert await tab.evaluate(CONTRAST) >= 4.5, (width, scheme)

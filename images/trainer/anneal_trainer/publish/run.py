@@ -23,12 +23,15 @@ from anneal.api.runs import PublishData, PublishRun, RunResult
 from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit.checkpoint import Checkpoint, complete
+from anneal_trainer.fit.schedule import learning_rate
 from anneal_trainer.publish import card, weights
 from anneal_trainer.publish.mirror import mirrored
+from anneal_trainer.publish.page import page
 from anneal_trainer.workspace import Workspace
 
 CARD_FILE = "README.md"
 REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
 _CHAT_TEMPLATE = "chat_template.jinja"
 #: What makes up a tokenizer. The template is written apart: the base may have none.
 _TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
@@ -117,6 +120,13 @@ def _write_beside(folder: Path, parts: _Parts, run: PublishRun, manifest: Manife
     report = card.report(run, manifest, parts.checkpoint.state, parts.workspace)
     files.write_json(folder / REPORT_FILE, report)
     files.write(folder / CARD_FILE, card.text(run, manifest, parts.checkpoint.state).encode())
+    steps = run.trained.steps
+    rates = [(float(step), learning_rate(run.training, step, steps)) for step in range(1, steps + 1, 1 + steps // 200)]
+    counts = {"read": run.counts.read, "invalid": run.counts.invalid} | {
+        "trained on": run.counts.train,
+        "held out": run.counts.held_out,
+    }
+    files.write(folder / PAGE_FILE, page(report, rates, counts).encode())
 
 
 def _check_existing(folder: Path, uri: str, manifest: Manifest, run: PublishRun) -> None:
