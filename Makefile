@@ -57,6 +57,9 @@ bench-training: venv  ## training beside other trainers and libraries, to build/
 bench: venv  ## measurements, written to build/bench/*.json
 	@$(PY) -m pytest tests/performance -m performance -s
 
+bench-data: venv  ## how fast data is prepared, and in how much memory, to build/bench/data.json; the last size takes long
+	@$(PY) -m pytest tests/performance/test_data_speed.py -m performance -s
+
 bench-verdicts: venv  ## how often verdicts are wrong, and what they see, to build/bench/verdicts.json; minutes
 	@$(PY) -m pytest tests/performance/test_verdicts.py -m performance -s -q
 
@@ -69,4 +72,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench bench-training bench-verdicts images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench bench-training bench-data bench-verdicts images demo demo-down

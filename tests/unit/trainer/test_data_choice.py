@@ -17,7 +17,9 @@ from tests.unit.trainer.job import Job, prompt_rows
 from tests.unit.trainer.test_bad_input import refused
 
 from anneal.api.dataset import Balance, DatasetSplit, DatasetStatus, Deduplication, LeakCheck, RowCount
+from anneal.api.runs import MAX_RESULT_BYTES, encode_result
 from anneal_trainer.prepare import leaks, similar
+from anneal_trainer.prepare.run import fitting
 from anneal_trainer.prepare.words import Dialogues, runs
 
 WORDS = ["the", "a", "of", "to", "and", "in", "is", "it", "you", "that", "he", "was", "for", "on", "are", "with"]
@@ -384,3 +386,25 @@ def test_a_status_with_everything_in_it_fits_the_termination_message_beside_the_
     assert all(len(c.name.encode()) <= 24 for c in dataset.categories)
     DatasetStatus.model_validate(full.to_json())
     assert len(full.model_dump_json(by_alias=True, exclude_none=True).encode()) < 1800
+
+
+def test_what_does_not_fit_is_spared_before_what_is_needed(job: Job) -> None:
+    job.rows = [{**r, "kind": str(i % 3)} for i, r in enumerate(different(40))]
+    job.category = "kind"
+    result = job.do(job.prepare_run())
+    assert result.prepare is not None
+    assert fitting(result) == result
+    used = len(result.model_dump_json(by_alias=True, exclude_none=True).encode())
+    filled = "a" * (MAX_RESULT_BYTES + 60 - used)  # too many even without the message
+    resolved = result.prepare.resolved.model_copy(update={"sources": [*result.prepare.resolved.sources, filled]})
+    crowded = result.model_copy(
+        update={"message": "", "prepare": result.prepare.model_copy(update={"resolved": resolved})}
+    )
+    with pytest.raises(ValueError, match="does not fit"):
+        encode_result(crowded)
+    spared = fitting(crowded).prepare
+    assert spared is not None
+    assert spared.dataset.categories is None
+    assert len(encode_result(fitting(crowded))) <= MAX_RESULT_BYTES
+    assert spared.dataset.counts == result.prepare.dataset.counts
+    assert spared.dataset.sources == result.prepare.dataset.sources

@@ -15,7 +15,7 @@ from anneal.api.artifacts import digest_of_bytes, digest_of_file
 from anneal.api.dataset import DatasetCounts, DatasetStatus, SourceFound
 from anneal.api.estimate import Sizes
 from anneal.api.finetunejob import BaseModelStatus
-from anneal.api.runs import PrepareData, PrepareRun, RunResult, SourceInput
+from anneal.api.runs import PrepareData, PrepareRun, RunResult, SourceInput, encode_result
 from anneal.api.sources import Resolved
 from anneal_trainer import files, model, rows, sources
 from anneal_trainer.errors import UserMistake
@@ -63,13 +63,35 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
             workspace.report, report.document(run, status, base, resolved, found, choice, places, detected)
         )
     counts = status.counts
-    return RunResult(
+    result = RunResult(
         role="prepare",
         outcome="Succeeded",
         reason="Prepared",
         message=f"{counts.train} rows to train on, {counts.held_out} held out, {counts.invalid} invalid",
         prepare=PrepareData(resolved=resolved, model=base, dataset=status, sizes=_sizes(directory, train)),
     )
+    return fitting(result)
+
+
+def fitting(result: RunResult) -> RunResult:
+    """The result, without what people can do without where a termination message has no room for it.
+
+    Sixteen fetched sources and a model of many kinds of layers take most of the room; the report has everything.
+    """
+    for spared in ("categories", "sources"):
+        if result.prepare is None or _fits(result):
+            break
+        dataset = result.prepare.dataset.model_copy(update={spared: None})
+        result = result.model_copy(update={"prepare": result.prepare.model_copy(update={"dataset": dataset})})
+    return result
+
+
+def _fits(result: RunResult) -> bool:
+    try:
+        encode_result(result)
+    except ValueError:
+        return False
+    return True
 
 
 def _inputs(run: PrepareRun) -> list[SourceInput]:

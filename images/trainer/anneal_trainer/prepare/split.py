@@ -9,7 +9,6 @@ row moves few others.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,10 +51,19 @@ class Candidate:
     category: str = ""
 
 
-def key_of(messages: Sequence[Message]) -> bytes:
-    """sha256 of messages: equal for equal text and roles."""
-    text = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
+def keys_of(example: Example) -> tuple[bytes, bytes]:
+    """sha256 of (all messages, all but the answer): equal for equal text and roles."""
+    said = hashlib.sha256()
+    for message in example.prompt:
+        said.update(_unambiguous(message))
+    prompt = said.digest()
+    said.update(_unambiguous(example.messages[-1]))
+    return said.digest(), prompt
+
+
+def _unambiguous(message: Message) -> bytes:
+    content = message.content.encode()
+    return b"%s %d %s" % (message.role.encode(), len(content), content)
 
 
 def draw(rows: Sequence[Candidate], held_out: int, seed: int) -> Split:

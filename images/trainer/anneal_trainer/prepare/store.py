@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anneal_trainer.prepare.formats import Message
-from anneal_trainer.prepare.split import Example, key_of
+from anneal_trainer.prepare.split import Example, keys_of
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.prepare.words import Dialogues
 from anneal_trainer.rows import TrainingRows
@@ -55,8 +55,9 @@ class Store:
         self._tokens.write(np.asarray(rendered.tokens, dtype=np.int32).tobytes())
         self._tokens.write(np.asarray(rendered.labelled, dtype=np.bool_).tobytes())
         self._token_ends.append(self._token_ends[-1] + len(rendered.tokens))
-        self.keys.append(key_of(example.messages))
-        self.prompts.append(key_of(example.prompt))
+        key, prompt = keys_of(example)
+        self.keys.append(key)
+        self.prompts.append(prompt)
         self.labels.append(self._known.setdefault(labels, labels))
         self._sources.append(place[0])
         self._numbers.append(place[1])
