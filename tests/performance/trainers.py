@@ -43,7 +43,7 @@ def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way |
     optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], fused=True)
     state = TrainingState()
     passes = quickest(tuned, rows, torch.device("cpu"), 16_384, torch.float32)
-    assert passes.note == "", passes.note
+    assert passes.notes == (), passes.notes
     if way is not None:
         passes = replace(passes, way=way)
     trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone())
