@@ -65,8 +65,7 @@ def samples() -> dict[str, dict[str, Any]]:
 
 
 def changed(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of `obj` with the field at `path` set,
-    taken away when value is None, changed when it is called."""
+    """A copy of `obj` with the field at `path` set, or taken away when value is None, or changed by calling it."""
     result = copy.deepcopy(obj)
     *parents, last = path.split(".")
     place = result
@@ -153,7 +152,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("Evaluation", "spec.gates.0.metric", "nope", "every gate must name a metric of spec.metrics"),
     ("Evaluation", "spec.gates.1.superiority.over", "nope", "must name a baseline of spec.baselines"),
     ("Evaluation", "spec.baselines.0.name", "candidate", "a baseline cannot be named 'candidate'"),
-    ("Evaluation", "spec.baselines.0", {"name": "b", "hosted": {}}, "exactly one of openAI, anthropic must be set"),
+    ("Evaluation", "spec.baselines", [{"name": "base", "hosted": {}}], "exactly one of openAI, anthropic must be set"),
     (
         "Evaluation",
         "spec",
