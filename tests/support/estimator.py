@@ -21,13 +21,12 @@ from transformers import (
 from anneal.api.methods import Lora
 from anneal.estimate.memory import Adapter, PassPlan, Work, kept_by_loss, kept_bytes, loss_bytes, working_bytes
 from anneal.estimate.shape import shape_of
-from anneal_trainer.fit import attention, memory, moe, packing
+from anneal_trainer.fit import attention, memory, moe, packing, prefix
 from anneal_trainer.fit.batches import Batch
 from anneal_trainer.fit.loss import PiecewiseLoss
 from anneal_trainer.fit.methods.lora import adapt
-from anneal_trainer.fit.prefix import alone
 from anneal_trainer.prepare.template import Rendered
-from anneal_trainer.rows import flatten
+from anneal_trainer.rows import TrainingRows, flatten
 
 SHAPE: dict[str, Any] = {"vocab_size": 512, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
 
@@ -42,10 +41,12 @@ class Case:
     rows: int = 2
     length: int = 96
     recompute_every: int = 0
+    shared: int = 0
+    """Tokens that all rows begin with, before their own `length`."""
 
     @property
     def plan(self) -> PassPlan:
-        return PassPlan(self.rows * self.length, self.recompute_every)
+        return PassPlan(self.shared + self.rows * self.length, self.recompute_every)
 
     @property
     def work(self) -> Work:
@@ -54,8 +55,9 @@ class Case:
             adapter=_adapter(self.lora) if self.lora else None,
             weight_bytes=self.dtype.itemsize,
             value_bytes=self.dtype.itemsize,
-            labelled=0.25,
+            labelled=self.rows * (self.length // 4) / self.plan.tokens,
             device="CPU",
+            keys_per_token=memory.keys_per_token(_rows(self)),
         )
 
 
@@ -92,6 +94,8 @@ CASES: dict[str, Case] = {
             interleave_moe_layer_step=2,
         )
     ),
+    "llama, half of a row shared": Case(_llama(), rows=4, length=48, shared=48),
+    "llama, most of a row shared": Case(_llama(), rows=8, length=20, shared=200),
     "llama, every weight": Case(_llama(), None),
     "llama, every weight in bfloat16": Case(_llama(), None, torch.bfloat16),
     "qwen3, every weight, all recomputed": Case(
@@ -158,12 +162,21 @@ def _model(case: Case) -> Any:
     return adapted
 
 
+def _rows(case: Case) -> TrainingRows:
+    """Rows that begin alike as far as they are to, and not a token further."""
+    learned, each = case.length // 4, case.length + 1
+    rows = []
+    for row in range(case.rows):
+        own = [row + 1, *((np.arange(each - 1) * (row + 3) + 100) % SHAPE["vocab_size"]).tolist()]
+        unlearned = case.shared + each - learned
+        rows.append(Rendered([0] * case.shared + own, [False] * unlearned + [True] * learned))
+    return flatten(rows)
+
+
 def _batch(case: Case) -> Batch:
     """The rows as training packs them."""
-    tokens = torch.randint(0, SHAPE["vocab_size"], (case.rows, case.length + 1)).tolist()
-    learned = case.length // 4
-    rows = flatten([Rendered(row, [False] * (len(row) - learned) + [True] * learned) for row in tokens])
-    return packing.collate(alone(np.arange(case.rows)), rows, torch.device("cpu"))
+    rows = _rows(case)
+    return packing.collate(prefix.groups(rows, np.arange(case.rows)), rows, torch.device("cpu"))
 
 
 def _tensors(batch: Batch) -> list[torch.Tensor]:

@@ -48,7 +48,7 @@ def test_less_memory_means_smaller_passes_and_then_recomputing(monkeypatch: pyte
 def test_keys_are_counted_for_every_row_that_shares_a_beginning() -> None:
     beginning, learned = list(range(80)), [False] * 82 + [True] * 18
     rows = [Rendered([*beginning, *range(100 + 20 * i, 120 + 20 * i)], learned) for i in range(4)]
-    assert memory.keys_per_token(flatten(rows)) == pytest.approx(400 / (80 + 4 * 20))
+    assert memory.keys_per_token(flatten(rows)) == pytest.approx(1 + 400 / (80 + 4 * 20))
     assert memory.keys_per_token(flatten([Rendered(r.tokens[i:], learned[i:]) for i, r in enumerate(rows)])) == 1
 
 

@@ -68,13 +68,16 @@ def _work(model: Any, method: Method, rows: TrainingRows, device: torch.device, 
 
 
 def keys_per_token(rows: TrainingRows) -> float:
-    """Keys that attention holds for a token that is computed, where that is most: rows that share a beginning each
-    have its keys, though it is computed once. Judged by the first rows."""
+    """Keys that attention holds for a token that is computed, where that is most, judged by the first rows.
+
+    Rows that share a beginning get its keys copied in front of their own, each of them, beside the keys of the line.
+    """
     lengths = rows.lengths
     found = [1.0]
     for group in prefix.groups(rows, np.arange(min(len(rows), _JUDGED_ROWS))):
         whole = int(lengths[list(group.rows)].sum())
-        found.append(whole / (whole - group.shared * (len(group.rows) - 1)))
+        if group.shared:
+            found.append(1 + whole / (whole - group.shared * (len(group.rows) - 1)))
     return max(found)
 
 
