@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
+from tests.e2e import outside
 from tests.e2e.conftest import Anneal, Object, helper_job
 from tests.e2e.samples import deployment, evaluation, job
 
@@ -61,20 +63,49 @@ def following() -> Object:
     return obj
 
 
-def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal) -> None:
-    rows = {
-        f"animals/{name}.jsonl": "\n".join(json.dumps(make(q, a)) for q, a in questions())
-        for name, make in FORMATS.items()
+def rows(name: str) -> str:
+    """The questions in a format, as JSON Lines."""
+    return "\n".join(json.dumps(FORMATS[name](q, a)) for q, a in questions())
+
+
+def places(anneal: Anneal) -> dict[str, Object]:
+    """What the job of each format has in its spec beside the sample's: data and base from three places."""
+    host = f"https://{outside.NAME}.{anneal.namespace}.svc"
+    trust = {"name": outside.TRUST}
+    web = {"uri": f"{host}:{outside.ROWS_PORT}/rows.jsonl", "secretRef": trust}
+    hub = {
+        "uri": f"hf://{outside.REPOSITORY}:main",
+        "endpoint": f"{host}:{outside.HUB_PORT}",
+        "cache": "pvc://models/bases",
+        "secretRef": trust,
     }
-    anneal.put("hub", rows)
+    return {"messages": {}, "prompt": {"dataset": {"sources": [web]}}, "alpaca": {"model": hub}}
+
+
+HOSTED = {
+    "name": "provider",
+    "hosted": {
+        "openAI": {"baseUrl": f"http://{outside.NAME}:{outside.MODELS_PORT}/v1", "model": "agreeable-1"},
+        "price": {"inputPerMillion": "2", "outputPerMillion": "8"},
+    },
+}
+
+
+def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal, tmp_path: Path) -> None:
+    anneal.put("hub", {f"animals/{name}.jsonl": rows(name) for name in ("messages", "alpaca")})
+    image = anneal.target.images["operator"]
+    anneal.apply(*outside.objects(anneal.namespace, image, tmp_path, rows("prompt")))
+    anneal.kubectl("wait", "--for=condition=Ready", f"pod/{outside.NAME}", "--timeout=120s")
     anneal.apply(following())
     served: list[str] = []
     for seed, name in enumerate(FORMATS):
         # The first two formats say the same: with one seed they would be one artifact, by digest.
         training = {"maxSteps": 18, "seed": seed}
         anneal.apply(
-            labelled(job(f"animals-{name}", f"pvc://hub/animals/{name}.jsonl", training=training)),
-            evaluation(f"animals-{name}", f"animals-{name}", baselines=None),
+            labelled(
+                job(f"animals-{name}", f"pvc://hub/animals/{name}.jsonl", training=training, **places(anneal)[name])
+            ),
+            evaluation(f"animals-{name}", f"animals-{name}", baselines=[HOSTED] if name == "alpaca" else None),
         )
         trained = anneal.wait(
             "FineTuneJob", f"animals-{name}", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300
@@ -102,12 +133,24 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
             start_load(anneal)
         served.append(digest)
     assert len(set(served)) == 3
+    the_hub_is_resolved_and_the_provider_is_paid(anneal)
     result = end_of_load(anneal)
     print(f"  {result['sent']} requests during two roll-overs, {len(result['failed'])} failed")
     assert result["failed"] == []
     assert result["sent"] > 100
     only_one_old_revision_is_kept(anneal, served[-1])
     roll_back(anneal, served)
+
+
+def the_hub_is_resolved_and_the_provider_is_paid(anneal: Anneal) -> None:
+    """The base that came from the Hub is served from its cache; ten questions to the provider have a price."""
+    trained = anneal.get("FineTuneJob", "animals-alpaca")["status"]
+    assert trained["artifact"]["baseUri"].startswith("pvc://models/bases/")
+    judged = anneal.get("Evaluation", "animals-alpaca")["status"]
+    (provider,) = [m for m in judged["models"] if m["name"] == "provider"]
+    assert (provider["n"], provider["errors"], provider["model"]) == (10, 0, "agreeable-1")
+    assert (provider["inputTokens"], provider["outputTokens"]) == (100, 20)
+    assert float(provider["cost"]) == pytest.approx(100 * 2e-6 + 20 * 8e-6)
 
 
 def start_load(anneal: Anneal) -> None:

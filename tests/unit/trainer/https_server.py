@@ -57,10 +57,19 @@ def status(code: int, location: str | None = None) -> Answer:
     return answer
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and what its clients call it."""
+
+    bind: str = "127.0.0.1"
+    port: int = 0
+    name: str = "127.0.0.1"
+
+
 @contextmanager
-def https_server(folder: Path, answers: dict[str, Answer]) -> Iterator[HttpsServer]:
+def https_server(folder: Path, answers: dict[str, Answer], at: Address = Address()) -> Iterator[HttpsServer]:
     """The server, for as long as the block lasts. Servers of one folder have one certificate."""
-    key_file, ca_file = certificate(folder)
+    key_file, ca_file = certificate(folder, at.name)
     server = HttpsServer("", ca_file, answers, status(404))
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,11 +89,11 @@ def https_server(folder: Path, answers: dict[str, Answer]) -> Iterator[HttpsServ
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener = ThreadingHTTPServer((at.bind, at.port), Handler)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(ca_file, key_file)
     listener.socket = tls.wrap_socket(listener.socket, server_side=True)
-    server.url = f"https://127.0.0.1:{listener.server_address[1]}"
+    server.url = f"https://{at.name}:{listener.server_address[1]}"
     thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -95,8 +104,8 @@ def https_server(folder: Path, answers: dict[str, Answer]) -> Iterator[HttpsServ
         listener.server_close()
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """(key, certificate) for 127.0.0.1, which is its own authority; made when the folder has none."""
+def certificate(folder: Path, host: str = "127.0.0.1") -> tuple[Path, Path]:
+    """(key, certificate) for a host, which is its own authority; made when the folder has none."""
     key_file, ca_file = folder / "tls.key", folder / "ca.crt"
     if ca_file.exists():
         return key_file, ca_file
@@ -111,7 +120,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_named(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -120,3 +129,10 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return key_file, ca_file
+
+
+def _named(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.unit.trainer.https_server import HttpsServer, https_server
+from tests.unit.trainer.https_server import Address, HttpsServer, https_server
 
 LARGE = 4096
 
@@ -114,9 +114,9 @@ class Hub:
 
 
 @contextmanager
-def hub_server(folder: Path) -> Iterator[Hub]:
+def hub_server(folder: Path, at: Address = Address(), storage_at: Address = Address()) -> Iterator[Hub]:  # noqa: B008
     """A Hub and its storage host, for as long as the block lasts."""
-    with https_server(folder, {}) as server, https_server(folder, {}) as storage:
+    with https_server(folder, {}, at) as server, https_server(folder, {}, storage_at) as storage:
         hub = Hub(server, storage)
         server.default, storage.default = hub.answer, hub.store
         yield hub

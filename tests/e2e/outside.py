@@ -1,0 +1,123 @@
+"""What lies outside a cluster, in a pod of it: a web server with data, a Hub with the base model, hosted models.
+
+`python -m tests.e2e.outside HOST` runs there, in an image that has nothing but Python and cryptography. The rest of
+this module makes its objects.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.support.hosted_models import HostedModels, always_yes, handler
+from tests.unit.trainer.https_server import Address, body, certificate, https_server
+from tests.unit.trainer.hub_server import hub_server
+
+Object = dict[str, Any]
+NAME = "outside"
+TRUST = "outside-ca"
+ROWS_PORT, HUB_PORT, STORAGE_PORT, MODELS_PORT = 8443, 8444, 8445, 8080
+REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = (
+    "tests/e2e/outside.py",
+    "tests/support/hosted_models.py",
+    "tests/unit/trainer/https_server.py",
+    "tests/unit/trainer/hub_server.py",
+)
+
+
+def serve(host: str, tls: Path, rows: Path, model: Path) -> None:
+    """Serves until it is killed: `rows` by HTTPS, `model` as a Hub does, and a model that says yes to everything."""
+    at = {port: Address("", port, host) for port in (ROWS_PORT, HUB_PORT, STORAGE_PORT)}
+    with (
+        https_server(tls, {f"/{rows.name}": body(rows.read_bytes())}, at[ROWS_PORT]),
+        hub_server(tls, at[HUB_PORT], at[STORAGE_PORT]) as hub,
+    ):
+        hub.put(REPOSITORY, {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()})
+        ThreadingHTTPServer(("", MODELS_PORT), handler(HostedModels("", always_yes))).serve_forever()
+
+
+def objects(namespace: str, image: str, folder: Path, rows: str) -> list[Object]:
+    """Secrets, ConfigMap, Service and pod. `folder` gets key and certificate."""
+    host = f"{NAME}.{namespace}.svc"
+    key, ca = certificate(folder, host)
+    files = {path.replace("/", "."): (ROOT / path).read_text() for path in MODULES}
+    return [
+        secret(NAME, {"tls.key": key, "ca.crt": ca}),
+        secret(TRUST, {"ca.crt": ca}),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME},
+            "data": {**files, "rows.jsonl": rows},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": NAME},
+            "spec": {
+                "selector": {"app": NAME},
+                "ports": [
+                    {"name": f"p{port}", "port": port} for port in (ROWS_PORT, HUB_PORT, STORAGE_PORT, MODELS_PORT)
+                ],
+            },
+        },
+        pod(image, host),
+    ]
+
+
+def secret(name: str, files: dict[str, Path]) -> Object:
+    data = {key: base64.b64encode(path.read_bytes()).decode() for key, path in files.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
+
+
+def pod(image: str, host: str) -> Object:
+    """Passes Pod Security `restricted`, like every pod here."""
+    modules = [{"key": path.replace("/", "."), "path": path} for path in MODULES]
+    container = {
+        "name": "main",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "tests.e2e.outside", host],
+        "env": [{"name": "PYTHONPATH", "value": "/files"}],
+        "readinessProbe": {"tcpSocket": {"port": MODELS_PORT}, "periodSeconds": 1},
+        "volumeMounts": [
+            {"name": "files", "mountPath": "/files"},
+            {"name": "tls", "mountPath": "/tls"},
+            {"name": "claim", "mountPath": "/claim", "readOnly": True},
+        ],
+        "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME, "labels": {"app": NAME}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container],
+            "volumes": [
+                {
+                    "name": "files",
+                    "configMap": {"name": NAME, "items": [*modules, {"key": "rows.jsonl", "path": "rows.jsonl"}]},
+                },
+                {"name": "tls", "secret": {"secretName": NAME}},
+                {"name": "claim", "persistentVolumeClaim": {"claimName": "hub", "readOnly": True}},
+            ],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+        },
+    }
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], Path("/tls"), Path("/files/rows.jsonl"), Path("/claim/smollm2-135m-instruct"))
