@@ -22,7 +22,8 @@ LARGE = 4096
 
 def commit_of(files: dict[str, bytes]) -> str:
     """A commit: a function of all files."""
-    return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+    known = [(name, hashlib.sha256(content).hexdigest()) for name, content in sorted(files.items())]
+    return hashlib.sha1(repr(known).encode()).hexdigest()
 
 
 @dataclass
