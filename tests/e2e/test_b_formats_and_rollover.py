@@ -111,13 +111,7 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
             "FineTuneJob", f"animals-{name}", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300
         )
         assert is_true(trained, "Complete")
-        assert trained["status"]["dataset"]["counts"] == {
-            "read": 60,
-            "invalid": 0,
-            "train": 50,
-            "heldOut": 10,
-            "trainTokens": trained["status"]["dataset"]["counts"]["trainTokens"],
-        }
+        no_row_is_lost(trained["status"]["dataset"])
         digest = trained["status"]["artifact"]["digest"]
         judged = anneal.wait(
             "Evaluation", f"animals-{name}", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300
@@ -140,6 +134,15 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
     assert result["sent"] > 100
     only_one_old_revision_is_kept(anneal, served[-1])
     roll_back(anneal, served)
+
+
+def no_row_is_lost(data: Object) -> None:
+    """Every row is trained on, held out, or left out for a reason: here, that a held-out row says nearly the same."""
+    counts = data["counts"]
+    left_out = sum(r["rows"] for r in data.get("leftOut", ()))
+    assert (counts["read"], counts["invalid"], counts["heldOut"]) == (60, 0, 10)
+    assert counts["train"] + left_out == 50
+    assert counts["train"] >= 30
 
 
 def the_hub_is_resolved_and_the_provider_is_paid(anneal: Anneal) -> None:
