@@ -96,10 +96,11 @@ class Judgement:
     """By (metric, model)."""
     comparisons: list[Comparison]
     gates: list[GateDecision]
+    on_inconclusive: Literal["Hold", "Fail"] = "Hold"
 
     @property
     def verdict(self) -> Outcome:
-        return verdict(decision.outcome for decision in self.gates)
+        return verdict((decision.outcome for decision in self.gates), self.on_inconclusive)
 
 
 def refuse_too_many_errors(run: EvaluateRun, answers: Answers) -> None:
@@ -148,6 +149,7 @@ def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: G
         results,
         [_compare(run, *at, pairs[at], difference) for at, difference in differences.items()],
         [_decide(run, gate, samples, differences) for gate in run.gates],
+        run.policy.on_inconclusive,
     )
 
 

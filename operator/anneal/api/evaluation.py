@@ -5,7 +5,7 @@ Where the numbers come from is told in `verdicts` (the decision) and in the eval
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,12 +41,22 @@ from anneal.api.workloads import Resources, Scheduling
 
 
 class Policy(ApiModel):
-    """What to do with answers that could not be had."""
+    """What to do where answers could not be had, or rows cannot tell."""
 
     max_error_rate: Decimal = Field(
         default="0.02",
         description="Share of failed or cut-off answers of any model above which the evaluation fails instead of"
         " judging, 0 to 1. Default: 0.02.",
+    )
+    on_under_powered: Literal["Warn", "Fail"] = Field(
+        default="Warn",
+        description="When the held-out rows are too few for a gate, known before any model answers: only say so in the"
+        " condition UnderPowered, or fail at once. Default: Warn.",
+    )
+    on_inconclusive: Literal["Hold", "Fail"] = Field(
+        default="Hold",
+        description="When no gate failed but one is undecided: the verdict is Inconclusive, or Failed. Neither is"
+        " promoted. Default: Hold.",
     )
 
 
@@ -83,7 +93,9 @@ class EvaluationSpec(ApiModel):
         description="What must hold for the verdict Passed.",
     )
     statistics: Statistics = Field(default_factory=Statistics, description="How sure to be.")
-    policy: Policy = Field(default_factory=Policy, description="What to do with answers that could not be had.")
+    policy: Policy = Field(
+        default_factory=Policy, description="What to do where answers could not be had, or rows cannot tell."
+    )
     budget: Budget | None = Field(default=None, description="What hosted models may cost. Default: no limit.")
     serving_cost_per_hour: Decimal | None = Field(
         default=None,
@@ -129,6 +141,7 @@ class EvaluationStatus(ApiModel):
     base_digest: Digest | None = Field(default=None, description="Digest of that base model.")
     held_out_uri: PvcUri | None = Field(default=None, description="File of the rows that are asked.")
     dataset_digest: Digest | None = Field(default=None, description="Digest of that file.")
+    held_out_count: int | None = Field(default=None, ge=0, description="Rows in that file.")
     incumbents: list[IncumbentStatus] | None = Field(
         default=None,
         max_length=4,

@@ -9,6 +9,7 @@ bound reaches the demand and fails when the upper bound does not. In between the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from anneal.api.gates import Gate, Outcome
 
@@ -59,12 +60,14 @@ def decide(gate: Gate, lower: float, upper: float) -> Outcome:
     return "Passed" if lower > demanded else "Failed" if upper <= demanded else "Inconclusive"
 
 
-def verdict(outcomes: Iterable[Outcome]) -> Outcome:
+def verdict(outcomes: Iterable[Outcome], on_inconclusive: Literal["Hold", "Fail"] = "Hold") -> Outcome:
     """All gates must pass; one failure fails. An intersection-union test, so no correction for their number."""
     seen = set(outcomes)
     if not seen:
         raise ValueError("no gate, no verdict")
-    return "Failed" if "Failed" in seen else "Inconclusive" if "Inconclusive" in seen else "Passed"
+    if "Failed" in seen or ("Inconclusive" in seen and on_inconclusive == "Fail"):
+        return "Failed"
+    return "Inconclusive" if "Inconclusive" in seen else "Passed"
 
 
 def sentence(

@@ -41,6 +41,8 @@ def test_one_failure_fails_and_doubt_is_not_success() -> None:
     assert verdict(["Passed", "Passed"]) == "Passed"
     assert verdict(["Passed", "Inconclusive"]) == "Inconclusive"
     assert verdict(["Inconclusive", "Failed", "Passed"]) == "Failed"
+    assert verdict(["Passed", "Inconclusive"], "Fail") == "Failed"
+    assert verdict(["Passed"], "Fail") == "Passed"
     with pytest.raises(ValueError, match="no gate"):
         verdict([])
 

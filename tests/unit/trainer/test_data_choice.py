@@ -47,9 +47,12 @@ def as_dict(counted: list[RowCount] | None) -> dict[str, int]:
     return {found.reason: found.rows for found in counted or ()}
 
 
+def held_out(job: Job) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (job.workspace / "data" / "held-out.jsonl").read_text().splitlines()]
+
+
 def held_out_prompts(job: Job) -> list[str]:
-    lines = (job.workspace / "data" / "held-out.jsonl").read_text().splitlines()
-    return [json.loads(line)["messages"][-1]["content"] for line in lines]
+    return [line["messages"][-1]["content"] for line in held_out(job)]
 
 
 def rejected(job: Job) -> list[dict[str, Any]]:
@@ -237,6 +240,19 @@ def test_groups_stay_together(job: Job) -> None:
     by_prompt = {r["prompt"]: r["customer"]["id"] for r in job.rows}
     held_out = [by_prompt[p] for p in held_out_prompts(job)]
     assert sorted(held_out.count(c) for c in set(held_out)) == [4, 4, 4]
+
+
+def test_held_out_rows_say_what_they_are_about_and_what_they_belong_to(job: Job) -> None:
+    """The Evaluation scores by category, and takes rows of one group for one piece of evidence."""
+    job.rows = [{**r, "intent": "usual", "customer": f"c{i // 4}"} for i, r in enumerate(different(40))]
+    job.category, job.split = "intent", DatasetSplit(held_out=12, group_by="customer")
+    data(job)
+    by_prompt = {r["prompt"]: r["customer"] for r in job.rows}
+    for line in held_out(job):
+        assert (line["category"], line["group"]) == ("usual", by_prompt[line["messages"][-1]["content"]])
+    job.category, job.split = None, DatasetSplit(held_out=12)
+    data(job)
+    assert not any({"category", "group"} & set(line) for line in held_out(job))
 
 
 def test_categories_are_counted_and_keep_their_shares(job: Job) -> None:

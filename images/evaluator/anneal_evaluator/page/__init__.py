@@ -23,7 +23,7 @@ from anneal_evaluator.score import Answers
 
 _SUMMARY = {
     "Passed": "Every gate passed: the candidate may be promoted.",
-    "Failed": "At least one gate failed: the candidate must not be promoted.",
+    "Failed": "At least one gate failed, or undecided gates count as failed: the candidate must not be promoted.",
     "Inconclusive": "No gate failed, but the rows cannot tell whether all would pass.",
 }
 

@@ -214,4 +214,5 @@ def _held_out_lines(found: Store, held_out: Sequence[int]) -> Iterator[bytes]:
     for name, row in sorted(zip(names, held_out, strict=True)):
         example = found.example(row)
         line = {"id": name, "messages": [m.to_json() for m in example.prompt], "reference": example.reference}
+        line |= {key: label for key, label in zip(("category", "group"), found.labels[row], strict=True) if label}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

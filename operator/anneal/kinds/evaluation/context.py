@@ -14,6 +14,7 @@ from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.kinds import results
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.evaluation.children import Subject, name_of_job, subject_of
+from anneal.kinds.evaluation.foresight import held_out_rows, shortage
 from anneal.kinds.results import StepResult
 from anneal.kinds.times import seconds_since
 
@@ -28,6 +29,7 @@ RECORDED = (
     "baseDigest",
     "heldOutUri",
     "datasetDigest",
+    "heldOutCount",
     "incumbents",
     "percent",
 )
@@ -77,6 +79,18 @@ class Context:
     def candidate(self) -> Object | None:
         """That FineTuneJob, if it exists."""
         return self.seen.get("FineTuneJob", self.candidate_name)
+
+    @property
+    def held_out_rows(self) -> int | None:
+        """Rows to judge with, as far as they are known: recorded, or those of the FineTuneJob."""
+        if self.status.held_out_count is not None or self.candidate is None:
+            return self.status.held_out_count
+        return held_out_rows(self.candidate)
+
+    @property
+    def shortage(self) -> str | None:
+        """Why these rows are too few, in a sentence; None when they are not or nobody knows how many they are."""
+        return None if self.held_out_rows is None else shortage(self.spec, self.held_out_rows)
 
     @cached_property
     def run(self) -> StepResult:

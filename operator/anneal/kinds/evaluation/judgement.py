@@ -42,7 +42,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
     except IndexError as error:
         raise ValueError("the result speaks of a metric or a model that the spec does not have") from error
     models = _models(spec, subject, data)
-    outcome = verdict(g.outcome for g in gates)
+    outcome = verdict((g.outcome for g in gates), spec.policy.on_inconclusive)
     status = EvaluationStatus(
         verdict=outcome,
         score=next((r.value for r in results if (r.metric, r.model) == (spec.metrics[0].name, CANDIDATE)), None),
@@ -178,6 +178,7 @@ def _summary(outcome: Outcome, gates: Sequence[GateResult], rows: int) -> str:
     total = "the gate" if len(gates) == 1 else f"all {len(gates)} gates"
     if outcome == "Passed":
         return f"The candidate passed {total} on {rows} held-out rows."
-    deciding = [g for g in gates if g.outcome == outcome]
-    verb = "failed" if outcome == "Failed" else "could not be shown to pass"
+    failed = [g for g in gates if g.outcome == "Failed"]
+    deciding = failed or [g for g in gates if g.outcome == "Inconclusive"]
+    verb = "failed" if failed else "could not be shown to pass"
     return f"The candidate {verb} {len(deciding)} of {len(gates)} gates: " + " ".join(g.message for g in deciding)

@@ -164,6 +164,16 @@ def judge_is_contestant(ctx: Context) -> Decision | None:
     return None
 
 
+def rows_are_too_few(ctx: Context) -> Decision | None:
+    """Before anything is made, and before the candidate is trained if its data is known by then."""
+    if ctx.subject is not None or ctx.spec.policy.on_under_powered == "Warn" or ctx.shortage is None:
+        return None
+    advice = (
+        "Hold out more rows in a new FineTuneJob (spec.dataset.split), demand less, or set policy.onUnderPowered: Warn"
+    )
+    return Decision(_failed(Reason.UNDER_POWERED, f"{ctx.shortage} {advice}"))
+
+
 def candidate_is_new(ctx: Context) -> Decision | None:
     """Recorded, with what the incumbents are now, before anything is made; with startTime, which freezes the spec."""
     artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
@@ -184,7 +194,7 @@ def candidate_is_new(ctx: Context) -> Decision | None:
         incumbents=incumbents or None,
     )
     said = f"The artifact of FineTuneJob '{ctx.candidate_name}' is recorded and will be judged."
-    updates = {**subject.to_json(), "startTime": timestamp(ctx.now)}
+    updates = {**subject.to_json(), "heldOutCount": artifact.held_out_count, "startTime": timestamp(ctx.now)}
     return Decision(Verdict("Pending", Reason.CANDIDATE_RECORDED, said), updates, requeue_after=1.0)
 
 
@@ -282,6 +292,7 @@ RULES: tuple[Rule, ...] = (
     spec_is_invalid,
     candidate_is_missing,
     candidate_has_failed,
+    rows_are_too_few,
     candidate_is_not_finished,
     held_out_is_empty,
     incumbent_is_missing,
@@ -341,7 +352,15 @@ def _marks(ctx: Context, verdict: Verdict) -> dict[str, Mark]:
     return {
         type_: yes(verdict.reason, verdict.message) if ended == type_ else no(verdict.reason)
         for type_ in (COMPLETE, FAILED)
-    } | {"CandidateReady": _candidate_mark(ctx, verdict)}
+    } | {"CandidateReady": _candidate_mark(ctx, verdict), "UnderPowered": _power_mark(ctx, verdict)}
+
+
+def _power_mark(ctx: Context, verdict: Verdict) -> Mark:
+    if verdict.reason == Reason.INVALID_SPEC or ctx.held_out_rows is None:
+        return unknown(verdict.reason)
+    if ctx.shortage is not None:
+        return yes(Reason.UNDER_POWERED, ctx.shortage)
+    return no(Reason.HELD_OUT_SUFFICES, f"{ctx.held_out_rows} held-out rows.")
 
 
 def _candidate_mark(ctx: Context, verdict: Verdict) -> Mark:

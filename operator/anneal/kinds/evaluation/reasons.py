@@ -20,6 +20,8 @@ class Reason(StrEnum):
     INCUMBENT_NOT_FOUND = "IncumbentNotFound"
     JUDGE_IS_CONTESTANT = "JudgeIsContestant"
     HELD_OUT_EMPTY = "HeldOutEmpty"
+    HELD_OUT_SUFFICES = "HeldOutSuffices"
+    UNDER_POWERED = "UnderPowered"
     CLAIM_NOT_FOUND = "ClaimNotFound"
     STARTING = "Starting"
     SERVER_STARTING = "ServerStarting"

@@ -34,6 +34,7 @@ RECORDED: Json = {
 }
 ABSOLUTE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}}
 SUPERIORITY = {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.20"}}
+MARGIN = {"metric": "accuracy", "nonInferiority": {"to": "base", "margin": "0.05"}}
 PRICE = {"inputPerMillion": "1.25", "outputPerMillion": "10"}
 HOSTED: Json = {"name": "gpt", "hosted": {"openAI": {"model": "gpt-5"}}}
 INCUMBENT: Json = {"name": "champion", "incumbent": {"modelDeploymentRef": {"name": "intents"}}}
@@ -239,6 +240,21 @@ CASES: dict[str, Case] = {
         Reason.HELD_OUT_EMPTY,
         "set spec.dataset.split.heldOut of a new FineTuneJob",
         STUCK,
+    ),
+    "too few rows for a gate, and that is to fail": Case(
+        at({}, job=candidate(), spec={"gates": [MARGIN], "policy": {"onUnderPowered": "Fail"}}),
+        "Failed",
+        Reason.UNDER_POWERED,
+        "150 held-out rows are too few to decide: accuracy non-inferiority to base needs about 314. Hold out more rows",
+        STUCK | {"UnderPowered"},
+    ),
+    "too few rows for a gate, which is only said": Case(
+        at({}, job=DONE, spec={"gates": [MARGIN]}),
+        "Pending",
+        Reason.CANDIDATE_RECORDED,
+        "is recorded",
+        READY | {"UnderPowered"},
+        requeue_after=1.0,
     ),
     "the candidate is complete": Case(
         at({}, job=DONE),
@@ -462,6 +478,16 @@ CASES: dict[str, Case] = {
         Reason.GATES_INCONCLUSIVE,
         "could not be shown to pass 1 of 2 gates: accuracy superiority over base is undecided: difference 0.25 (95%"
         " interval 0.15 to 0.35), demanded > 0.20. The rows cannot tell; about 430 held-out rows would.",
+        JUDGED,
+    ),
+    "a gate is undecided, and that counts as failed": Case(
+        succeeded(
+            told(gates=[("Passed", "0.97", "0.93", "0.99", None), ("Inconclusive", "0.25", "0.15", "0.35", 430)]),
+            spec={"policy": {"onInconclusive": "Fail"}},
+        ),
+        "Complete",
+        Reason.GATES_FAILED,
+        "could not be shown to pass 1 of 2 gates: accuracy superiority over base is undecided",
         JUDGED,
     ),
     "the only gate passes": Case(

@@ -12,7 +12,7 @@ from anneal.kinds.evaluation.plan import plan
 from anneal.kinds.evaluation.reasons import Reason
 from anneal.kinds.times import timestamp
 
-CONDITIONS = ["Complete", "Failed", "CandidateReady", "Reconciling", "Stalled"]
+CONDITIONS = ["Complete", "Failed", "CandidateReady", "UnderPowered", "Reconciling", "Stalled"]
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 

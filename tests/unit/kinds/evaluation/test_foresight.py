@@ -1,0 +1,57 @@
+"""What so many rows could show at best."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.builders import evaluation
+
+from anneal.api.evaluation import EvaluationSpec
+from anneal.kinds.evaluation.foresight import held_out_rows, shortage
+
+
+def said(rows: int, **test: object) -> str | None:
+    spec = evaluation()["spec"] | {"gates": [{"metric": "accuracy", **test}]}
+    return shortage(EvaluationSpec.model_validate(spec), rows)
+
+
+def margin(text: str) -> dict[str, str]:
+    return {"to": "base", "margin": text}
+
+
+@pytest.mark.parametrize(
+    ("rows", "test", "needed"),
+    [
+        (150, {"nonInferiority": margin("0.05")}, 314),
+        (314, {"nonInferiority": margin("0.05")}, None),
+        (200, {"nonInferiority": margin("0.07")}, None),
+        (72, {"absolute": {"minLowerBound": "0.95"}}, 72),
+        (73, {"absolute": {"minLowerBound": "0.95"}}, None),
+        (150, {"absolute": {"minLowerBound": "0.85"}}, None),
+        (150, {"superiority": {"over": "base", "minEffect": "0.20"}}, None),
+        (4, {"superiority": {"over": "base", "minEffect": "0.90"}}, 707),
+    ],
+)
+def test_too_few_rows_and_how_many_would_do(rows: int, test: dict[str, object], needed: int | None) -> None:
+    found = said(rows, **test)
+    if needed is None or needed <= rows:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.endswith(f"needs about {needed}.")
+
+
+def test_what_nothing_can_reach_is_not_a_matter_of_rows() -> None:
+    assert said(150, nonInferiority=margin("0")) is None
+
+
+@pytest.mark.parametrize(
+    ("job", "rows"),
+    [
+        ({}, 150),
+        ({"spec": {"dataset": {"split": {"heldOut": 40}}}}, 40),
+        ({"spec": {"dataset": {"split": {"heldOutSource": {"uri": "pvc://hub/x.jsonl"}}}}}, None),
+        ({"spec": {"dataset": {}}, "status": {"dataset": {"counts": {"heldOut": 148}}}}, 148),
+    ],
+)
+def test_rows_are_counted_as_soon_as_they_can_be(job: dict[str, object], rows: int | None) -> None:
+    assert held_out_rows(job) == rows
