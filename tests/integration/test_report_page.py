@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.browser import PACKAGE, browser
-from tests.support.reports import full_report
+from tests.support.reports import example
 from tests.support.training_reports import training_page
 
 from local_cluster import packages
@@ -14,7 +14,7 @@ from local_cluster import packages
 pytestmark = pytest.mark.integration
 
 #: The reports that people open: of an Evaluation, and of a training.
-PAGES = {"report": full_report, "training": training_page}
+PAGES = {"report": lambda: example().page, "training": training_page}
 WIDTHS = (360, 820, 1280)
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "report"
 #: Elements that reach beyond the window, but for those in boxes that scroll by themselves.
@@ -65,7 +65,7 @@ async def test_the_policy_stops_what_escaping_would_miss(tmp_path: Path) -> None
     """The same page with its texts not escaped: scripts, handlers and styles are there, and are refused."""
     path = tmp_path / "unescaped.html"
     markup = "<script>window.pwned = true</script><img src='https://example.invalid/x' onerror='window.pwned = true'>"
-    path.write_text(full_report().replace("</main>", f"{markup}<style>*{{display:none}}</style></main>"))
+    path.write_text(example().page.replace("</main>", f"{markup}<style>*{{display:none}}</style></main>"))
     async with browser(tmp_path / "profile") as tab:
         await tab.open(path, width=820, height=900, scheme="light")
         assert await tab.evaluate("[typeof pwned, document.scripts.length]") == ["undefined", 1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from tests.unit.evaluator.builders import answered, evaluate_run
@@ -25,8 +27,16 @@ HOSTILE = (
 _INTENTS = ("refund", "delivery", "cancel_order", "complaint", "change_address_of_a_standing_order")
 
 
-def full_report(hostile: str = HOSTILE) -> str:
-    """The page: two metrics, two baselines, categories, errors, and `hostile` wherever a text may come from outside."""
+@dataclass(frozen=True)
+class Example:
+    """A report as document and as page."""
+
+    document: dict[str, Any]
+    page: str
+
+
+def example(hostile: str = HOSTILE) -> Example:
+    """Two metrics, two baselines, categories, errors, and `hostile` wherever a text may come from outside."""
     run = _run()
     rows = [_row(i, hostile) for i in range(ROWS)]
     answers = {
@@ -42,7 +52,7 @@ def full_report(hostile: str = HOSTILE) -> str:
     files = {f"responses-{name}.jsonl": digest_of_bytes(name.encode()) for name in answers}
     report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
     report |= {"confusion": confusions(run, scorers, rows, answers), "categories": categories(run, found)}
-    return page(run, report, rows, answers, scores)
+    return Example(report, page(run, report, rows, answers, scores))
 
 
 def _run() -> EvaluateRun:
