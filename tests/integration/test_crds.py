@@ -133,6 +133,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ),
     ("FineTuneJob", "spec.model.uri", "hf://acme/tiny", "cache says where a fetched model is kept"),
     ("FineTuneJob", "spec.model.secretRef", {"name": "hub"}, "secretRef and endpoint are for a model that is fetched"),
+    ("FineTuneJob", "spec.dataset.sources.0.columns", {"prompt": "q"}, "columns must name either messages, or both"),
+    ("FineTuneJob", "spec.dataset.expect", {"maxExamples": 5}, "maxExamples must not be less than minExamples"),
+    ("FineTuneJob", "spec.dataset.balance", {}, "balance needs category"),
     ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.endpoint", "https://s3.test", "endpoint is for hf:// and s3:// alone"),
     (
@@ -201,6 +204,7 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "full": ("spec", {**FINE_TUNING, "full": {}}),
         "training": ("spec.training.epochs", 5),
         "resources": ("spec.resources.memory", "9Gi"),
+        "planner": ("spec.planner", {"policy": "Warn"}),
         "scheduling": ("spec.scheduling.priorityClassName", "high"),
         "workspace": ("spec.workspace.size", "3Gi"),
         "output": ("spec.output.uri", "pvc://models/other"),
