@@ -38,12 +38,15 @@ lint: venv  ## formatting, lint, types, layers
 generate: venv  ## crds/ and the chart's copy, from the API models
 	@$(PY) -m anneal.api.crd
 
-test: venv  ## everything: unit, sweep, integration, end to end
-	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
+test: venv  ## everything: unit, sweep, trainer, integration, end to end
+	@$(PY) -m pytest tests/unit tests/sweep tests/trainer -q -n 2
 	@$(PY) -m pytest tests/cluster tests/integration tests/e2e -m "not performance" -v -s
 
 test-unit: venv  ## unit tests and the crash sweep, without a cluster
 	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
+
+test-trainer: venv  ## the program of the trainer image, on tiny models of many families
+	@$(PY) -m pytest tests/trainer -q -n 2
 
 test-integration: venv  ## with a real etcd, API server and controller manager
 	@$(PY) -m pytest tests/integration -m "not performance"
@@ -72,4 +75,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-integration test-e2e bench bench-training bench-data bench-verdicts images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-data bench-verdicts images demo demo-down

@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.support.tiny_model import write_base
-from tests.unit.trainer.job import FAST, Job, environment
+from tests.trainer.job import FAST, Job, environment
 
 from anneal.api.runs import EXIT_PREEMPTED, FitRun, Ranks, RunResult, parse_result
 from anneal.api.training import CheckpointPolicy

@@ -12,8 +12,8 @@ import pyarrow.fs
 import pytest
 from tests.support.s3_service import S3Service, s3_service
 from tests.support.tiny_model import write_base
-from tests.unit.trainer.https_server import certificate
-from tests.unit.trainer.job import Job
+from tests.trainer.https_server import certificate
+from tests.trainer.job import Job
 
 from anneal.api.artifacts import base_model_digest, digest_of_bytes, verify_artifact
 from anneal.api.runs import Access, ModelInput, MountedPath, PrepareRun, RemotePath, RunResult, SourceInput

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from tests.support.tiny_model import write_base
-from tests.unit.trainer.job import Job, environment
+from tests.trainer.job import Job, environment
 
 from anneal.api.dataset import DatasetSplit, Deduplication
 from anneal.api.runs import SourceInput, parse_result

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.trainer.job import Job, prompt_rows
-from tests.unit.trainer.test_bad_input import refused
+from tests.trainer.job import Job, prompt_rows
+from tests.trainer.test_bad_input import refused
 
 from anneal.api.dataset import Balance, DatasetSplit, DatasetStatus, Deduplication, LeakCheck, RowCount
 from anneal.api.runs import MAX_RESULT_BYTES, encode_result

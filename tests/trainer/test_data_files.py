@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from tests.unit.trainer.job import Job, prompt_rows
-from tests.unit.trainer.test_bad_input import refused
+from tests.trainer.job import Job, prompt_rows
+from tests.trainer.test_bad_input import refused
 
 from anneal.api.dataset import Columns, DatasetExpectations
 from anneal.api.runs import PrepareData

@@ -12,8 +12,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.support.families import CONTEXT, FAMILIES, write_family
-from tests.unit.trainer.job import FAST, Job
-from tests.unit.trainer.test_passes import CPU, adapted, plain, quick, rows_with
+from tests.trainer.job import FAST, Job
+from tests.trainer.test_passes import CPU, adapted, plain, quick, rows_with
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from anneal.api.methods import Lora, Method

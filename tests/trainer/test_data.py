@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.trainer.job import Job
+from tests.trainer.job import Job
 
 from anneal.api.dataset import DatasetSplit, Deduplication
 from anneal_trainer.prepare.formats import Message, to_messages

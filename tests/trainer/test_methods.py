@@ -12,8 +12,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.support.tiny_model import write_tokenizer
-from tests.unit.trainer.job import FAST, Job
-from tests.unit.trainer.test_chain import AfterPasses, folders
+from tests.trainer.job import FAST, Job
+from tests.trainer.test_chain import AfterPasses, folders
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from anneal.api.artifacts import digest_of_file, read_manifest, verify_artifact

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.unit.trainer.job import Job
-from tests.unit.trainer.killed import at_every_change
-from tests.unit.trainer.test_chain import outcome
+from tests.trainer.job import Job
+from tests.trainer.killed import at_every_change
+from tests.trainer.test_chain import outcome
 
 from anneal.api.artifacts import verify_artifact
 from anneal_trainer.fit.checkpoint import CheckpointStore

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.trainer.job import Job
-from tests.unit.trainer.test_chain import outcome
+from tests.trainer.job import Job
+from tests.trainer.test_chain import outcome
 from transformers import AutoModelForCausalLM
 
 from anneal.api.methods import Lora, Method

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from tests.unit.trainer.hub_server import Hub, hub_server
-from tests.unit.trainer.job import Job
+from tests.trainer.hub_server import Hub, hub_server
+from tests.trainer.job import Job
 
 from anneal.api.artifacts import base_model_digest, verify_base_model
 from anneal.api.runs import Access, ModelInput, MountedPath, PrepareRun, RunResult, SourceInput

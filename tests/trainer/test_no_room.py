@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.trainer.job import FAST, Job
-from tests.unit.trainer.test_chain import folders, outcome
+from tests.trainer.job import FAST, Job
+from tests.trainer.test_chain import folders, outcome
 
 from anneal.api.runs import RunResult, encode_result, parse_result
 from anneal_trainer.termination import exit_code

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.tiny_model import write_base
-from tests.unit.trainer.job import Job
+from tests.trainer.job import Job
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from tests.support.families import SHAPE, deepseek_v3, llama4_text, write_family
-from tests.unit.trainer.job import Job
-from tests.unit.trainer.test_passes import plain, rows_with
+from tests.trainer.job import Job
+from tests.trainer.test_passes import plain, rows_with
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,

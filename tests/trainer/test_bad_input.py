@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.trainer.job import FAST, Job, prompt_rows
+from tests.trainer.job import FAST, Job, prompt_rows
 
 from anneal.api.dataset import DatasetExpectations, DatasetSplit
 from anneal.api.methods import Lora, Method

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.trainer.https_server import HttpsServer, body, https_server, status
-from tests.unit.trainer.job import Job
+from tests.trainer.https_server import HttpsServer, body, https_server, status
+from tests.trainer.job import Job
 
 from anneal.api.runs import ProgressReport, Reporting
 from anneal_trainer.progress import Reporter

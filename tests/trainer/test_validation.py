@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tests.unit.trainer.job import FAST, Job
-from tests.unit.trainer.test_chain import AfterPasses, folders, outcome
+from tests.trainer.job import FAST, Job
+from tests.trainer.test_chain import AfterPasses, folders, outcome
 from transformers import AutoModelForCausalLM
 
 from anneal.api.artifacts import digest_of_file

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from tests.unit.trainer.job import Job, prompt_rows
-from tests.unit.trainer.test_bad_input import refused
+from tests.trainer.job import Job, prompt_rows
+from tests.trainer.test_bad_input import refused
 
 from anneal.api.dataset import Cleaning, DatasetExpectations
 from anneal_trainer.prepare import personal, secrets

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.trainer.job import Job
+from tests.trainer.job import Job
 from transformers import AutoModelForCausalLM
 
 from anneal_trainer import model, rows

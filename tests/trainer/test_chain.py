@@ -16,7 +16,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.unit.trainer.job import FAST, Job, environment
+from tests.trainer.job import FAST, Job, environment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from anneal.api.artifacts import HELD_OUT_FILE, digest_of_file, verify_artifact

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.trainer.job import Job
-from tests.unit.trainer.test_chain import outcome
+from tests.trainer.job import Job
+from tests.trainer.test_chain import outcome
 
 from anneal_trainer.fit.loss import PiecewiseLoss
 
