@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.hosted_models import HostedModels, always_yes, handler
-from tests.trainer.https_server import Address, body, certificate, https_server
-from tests.trainer.hub_server import hub_server
+from tests.support.https_server import Address, body, certificate, https_server
+from tests.support.hub_server import hub_server
 
 Object = dict[str, Any]
 NAME = "outside"
@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "tests/e2e/outside.py",
     "tests/support/hosted_models.py",
-    "tests/trainer/https_server.py",
-    "tests/trainer/hub_server.py",
+    "tests/support/https_server.py",
+    "tests/support/hub_server.py",
 )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.fs
 import pytest
+from tests.support.https_server import certificate
 from tests.support.s3_service import S3Service, s3_service
 from tests.support.tiny_model import write_base
-from tests.trainer.https_server import certificate
 from tests.trainer.job import Job
 
 from anneal.api.artifacts import base_model_digest, digest_of_bytes, verify_artifact

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from tests.trainer.hub_server import Hub, hub_server
+from tests.support.hub_server import Hub, hub_server
 from tests.trainer.job import Job
 
 from anneal.api.artifacts import base_model_digest, verify_base_model

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.trainer.https_server import HttpsServer, body, https_server, status
+from tests.support.https_server import HttpsServer, body, https_server, status
 from tests.trainer.job import Job
 
 from anneal.api.runs import ProgressReport, Reporting

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.trainer.https_server import HttpsServer, body, https_server, status
+from tests.support.https_server import HttpsServer, body, https_server, status
 
 from anneal.api.artifacts import digest_of_bytes
 from anneal.api.runs import Access, SourceInput

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import json
 import ssl
 import threading
@@ -14,38 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.support.https_server import certificate
 
 from anneal.api.runs import ProgressReport, Reporting
 from anneal_evaluator.progress import Progress
-
-
-def write_certificate(directory: Path) -> None:
-    """A self-signed certificate for 127.0.0.1: ca.crt, and with its key server.pem."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "reports")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (directory / "ca.crt").write_bytes(public)
-    (directory / "server.pem").write_bytes(public + private)
 
 
 class Endpoint:
@@ -65,9 +35,9 @@ class Endpoint:
             def log_request(self, code: object = "-", size: object = "-") -> None:
                 """Quiet."""
 
-        write_certificate(directory)
+        key_file, ca_file = certificate(directory)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(directory / "server.pem")
+        context.load_cert_chain(ca_file, key_file)
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         (directory / "token").write_text("first\n")
@@ -127,7 +97,7 @@ async def test_whatever_goes_wrong_is_harmless(
         "another certificate": {"ca_file": str(tmp_path / "other/ca.crt")},
     }[harm]  # type: ignore[assignment]
     (tmp_path / "other").mkdir()
-    write_certificate(tmp_path / "other")
+    certificate(tmp_path / "other")
     await Progress(endpoint.reporting.model_copy(update=changes), 0, 1).tell()
     assert endpoint.received == []
     assert "harmless" in capsys.readouterr().err

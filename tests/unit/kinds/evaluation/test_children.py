@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.builders import as_stored, digest, evaluation
-from tests.unit.kinds.evaluation.cases import ARTIFACT, RECORDED, at
+from tests.unit.kinds.evaluation.objects import ARTIFACT, RECORDED, at
 from tests.unit.kinds.scenes import FACTS, NOW, live
 
 from anneal.api.runs import EvaluateRun, ServeRun, parse_run

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from tests.support.builders import as_stored, digest, evaluation
-from tests.unit.kinds.evaluation.cases import (
+from tests.unit.kinds.evaluation.cases import CASES
+from tests.unit.kinds.evaluation.objects import (
     ABSOLUTE,
-    CASES,
     DONE,
     HOSTED,
     INCUMBENT,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.kinds.evaluation.cases import CASES, RECORDED, Case
+from tests.unit.kinds.evaluation.cases import CASES, Case
+from tests.unit.kinds.evaluation.objects import RECORDED
 from tests.unit.kinds.scenes import NOW
 
 from anneal.api.evaluation import Evaluation

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.builders import as_stored, digest, evaluation, failed
-from tests.unit.kinds.evaluation.cases import ABSOLUTE, ARTIFACT, DONE, RECORDED, SUPERIORITY, at, candidate, told
+from tests.unit.kinds.evaluation.objects import ABSOLUTE, ARTIFACT, DONE, RECORDED, SUPERIORITY, at, candidate, told
 from tests.unit.kinds.scenes import NOW, ago, condition, ended, live, pod, seen, terminated, waiting
 
 from anneal.api.evaluation import Evaluation

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.trainer.https_server import Address, HttpsServer, https_server
+from tests.support.https_server import Address, HttpsServer, https_server
 
 LARGE = 4096
 
