@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from anneal.api.conditions import Conditions
 from anneal.api.dataset import Dataset, DatasetStatus
@@ -18,7 +18,6 @@ from anneal.api.model import (
     Rule,
     Sentence,
     Timestamp,
-    cel,
     immutable_after_start,
 )
 from anneal.api.references import PvcUri, S3Uri
@@ -29,6 +28,18 @@ from anneal.api.workloads import Resources, Scheduling
 
 class TrainingResources(Resources):
     """What the training pods ask for."""
+
+    RULES = (
+        Rule(
+            cel="!has(self.processesPerNode) || !has(self.accelerator) ||"
+            " self.processesPerNode == (has(self.accelerator.perNode) ? self.accelerator.perNode : 1)",
+            holds=lambda resources: (
+                resources.accelerator is None or resources.processes == resources.accelerator.per_node
+            ),
+            message="resources.processesPerNode must be resources.accelerator.perNode:"
+            " one process for each accelerator",
+        ),
+    )
 
     nodes: int = Field(
         default=1,
@@ -98,6 +109,12 @@ class FineTuneJobSpec(ApiModel):
 
     ONE_OF = METHODS
     RULES = (
+        Rule(
+            cel="!has(self.resources) || !has(self.resources.nodes) || self.resources.nodes == 1 ||"
+            " (has(self.workspace) && has(self.workspace.accessMode) && self.workspace.accessMode == 'ReadWriteMany')",
+            holds=lambda spec: spec.resources.nodes == 1 or spec.workspace.access_mode == "ReadWriteMany",
+            message="resources.nodes above 1 needs workspace.accessMode ReadWriteMany: all pods read and write there",
+        ),
         Rule(
             "!(has(self.full) && has(self.output.merge) && self.output.merge)",
             lambda spec: not (spec.full is not None and spec.output.merge),
@@ -227,38 +244,12 @@ class FineTuneJobStatus(ApiModel):
     usage: Usage | None = Field(default=None, description="What the job has cost so far.")
 
 
-SHARED_WORKSPACE = "resources.nodes above 1 needs workspace.accessMode ReadWriteMany: all pods read and write there"
-PROCESS_EACH = "resources.processesPerNode must be resources.accelerator.perNode: one process for each accelerator"
-
-
 class FineTuneJob(ApiModel):
     """Fine-tunes a base model on examples and publishes the result as an artifact with a digest."""
 
     spec: FineTuneJobSpec = Field(description="What is wanted.")
     status: FineTuneJobStatus | None = Field(default=None, description="What is. Written by the operator.")
 
-    @model_validator(mode="after")
-    def _pods_fit_together(self) -> Self:
-        resources = self.spec.resources
-        if resources.nodes > 1 and self.spec.workspace.access_mode != "ReadWriteMany":
-            raise ValueError(SHARED_WORKSPACE)
-        if resources.accelerator is not None and resources.processes != resources.accelerator.per_node:
-            raise ValueError(PROCESS_EACH)
-        return self
-
-
-_SHARED_WORKSPACE = cel(
-    "!has(self.spec.resources) || !has(self.spec.resources.nodes) || self.spec.resources.nodes == 1 ||"
-    " (has(self.spec.workspace) && has(self.spec.workspace.accessMode) &&"
-    " self.spec.workspace.accessMode == 'ReadWriteMany')",
-    SHARED_WORKSPACE,
-)
-_PROCESS_EACH = cel(
-    "!has(self.spec.resources) || !has(self.spec.resources.processesPerNode) || !has(self.spec.resources.accelerator)"
-    " || self.spec.resources.processesPerNode == (has(self.spec.resources.accelerator.perNode) ?"
-    " self.spec.resources.accelerator.perNode : 1)",
-    PROCESS_EACH,
-)
 
 KIND = KindInfo(
     kind="FineTuneJob",
@@ -267,8 +258,6 @@ KIND = KindInfo(
     short_names=("ftj",),
     model=FineTuneJob,
     rules=(
-        _SHARED_WORKSPACE,
-        _PROCESS_EACH,
         *immutable_after_start(
             "model", "dataset", *METHODS, "training", "resources", "planner", "scheduling", "workspace", "output"
         ),

@@ -49,8 +49,8 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
     held = None
     learned = prepared
     if run.training.validation is not None:
-        few, rest = validation.split(prepared, run.training.validation, run.training.seed)
-        learned, held = prepared.take(few), prepared.take(rest)
+        to_learn, to_validate = validation.split(prepared, run.training.validation, run.training.seed)
+        learned, held = prepared.take(to_learn), prepared.take(to_validate)
     plan = StepPlan(learned.lengths, run.training)
     store = CheckpointStore(workspace.checkpoints, fingerprint(run), run.training.checkpoint.keep)
     warnings = _Warnings()
