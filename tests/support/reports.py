@@ -11,13 +11,13 @@ from tests.unit.evaluator.builders import answered, evaluate_run
 
 from anneal.api.artifacts import digest_of_bytes
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator.answers import StoredAnswer
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import judge, judge_categories
 from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.page import page
 from anneal_evaluator.report import categories, document
 from anneal_evaluator.score import score, scorers_of
+from anneal_hosted.answers import StoredAnswer
 
 ROWS = 150
 HOSTILE = (

@@ -18,12 +18,12 @@ from anneal_evaluator.errors import (
     INVALID_RUN,
     STORAGE_FAILED,
     EvaluationError,
-    PreemptedError,
     mistake,
 )
 from anneal_evaluator.evaluate import evaluate
 from anneal_evaluator.keys import check_keys
 from anneal_evaluator.termination import write_result
+from anneal_hosted.errors import PreemptedError
 
 _PREEMPTED = RunResult(
     role="evaluate",
@@ -79,7 +79,7 @@ def _failed(reason: str, message: str, *, retryable: bool) -> RunResult:
 
 def _preempted(signum: int, frame: FrameType | None) -> None:
     """Ends at once: every answer is on disk the moment it is had. While some are under way, they are waited for
-    instead (`respond.ask_all`).
+    instead (`asking.ask_all`).
     """
     write_result(_PREEMPTED)
     sys.stderr.flush()

@@ -17,13 +17,13 @@ from anneal.api import power
 from anneal.api.gates import Gate, Outcome
 from anneal.api.runs import EvaluateRun
 from anneal.api.verdicts import baseline_of, bound, decide, verdict
-from anneal_evaluator.answers import REPEATABLE, StoredAnswer
 from anneal_evaluator.errors import TOO_MANY_ERRORS, EvaluationError
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.score import Answers
 from anneal_evaluator.statistics import shares
 from anneal_evaluator.statistics.bootstrap import Grouped, Groups, bootstrap_mean
 from anneal_evaluator.statistics.interval import Interval
+from anneal_hosted.answers import REPEATABLE, StoredAnswer
 
 Scores = NDArray[np.float64]
 Method = Literal["Wilson", "ClopperPearson", "Tango", "Bootstrap", "ClusterBootstrap"]

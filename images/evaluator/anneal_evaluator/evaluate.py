@@ -15,37 +15,33 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.costs import amount
 from anneal.api.runs import JUDGE, EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
-from anneal_evaluator.answers import AnswerFile, write_atomically
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
-from anneal_evaluator.endpoints import hosted_endpoint
-from anneal_evaluator.endpoints.endpoint import Endpoint
-from anneal_evaluator.endpoints.names import snapshot
-from anneal_evaluator.endpoints.triton import TritonEndpoint
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 from anneal_evaluator.judging import Judgements, judge_answers
 from anneal_evaluator.keys import check_keys, key_of
-from anneal_evaluator.ledger import Ledger
 from anneal_evaluator.page import page
-from anneal_evaluator.progress import Progress
 from anneal_evaluator.report import categories, data, document, gate_sentence, write_report
-from anneal_evaluator.respond import (
-    PATIENCE_SECONDS,
-    Interview,
-    Question,
-    ask_all,
-    check_prompts,
-    check_snapshots,
-    patiently,
-    questions,
-)
+from anneal_evaluator.respond import check_prompts, questions
 from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import score, scorers_of, write_scores
+from anneal_evaluator.triton import TritonEndpoint
+from anneal_hosted.answers import AnswerFile, write_atomically
+from anneal_hosted.asking import PATIENCE_SECONDS, Interview, Question, ask_all, check_snapshots, patiently
+from anneal_hosted.endpoints import hosted_endpoint
+from anneal_hosted.endpoints.endpoint import Endpoint
+from anneal_hosted.endpoints.names import snapshot
+from anneal_hosted.ledger import Ledger
+from anneal_hosted.progress import Progress
 
 SCORES_FILE = "scores.jsonl"
 PAGE_FILE = "report.html"
 LEDGER_FILE = "spending.jsonl"
+BUDGET_ADVICE = (
+    "Nothing is judged. Answers are kept: a new Evaluation of the same FineTuneJob with a larger budget"
+    " (spec.budget.cost) pays only for what is missing."
+)
 
 
 def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> RunResult:
@@ -57,7 +53,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     directory = Path(run.report.path)
     directory.mkdir(parents=True, exist_ok=True)
     files = {model: AnswerFile(directory / f"responses-{model}.jsonl") for model in run.models}
-    ledger = Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None)
+    ledger = _ledger(run, directory)
 
     server, asked = asyncio.run(_interview(run, rows, files, ledger, patience_seconds))
     keys = {model: [q.key for q in asked if q.model == model] for model in run.models}
@@ -67,7 +63,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     check_snapshots(asked, files)
 
     # What was spent so far is read anew: a ledger lives as long as one event loop.
-    ledger = Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None)
+    ledger = _ledger(run, directory)
     judgements = judge_answers(run, rows, answers, ledger, patience_seconds)
     scores = score(run, scorers, rows, answers, judgements.scores if judgements else None)
     groups = groups_of(rows)
@@ -93,6 +89,10 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
         message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
         evaluate=data(run, answers, judgement, spent, digest).model_copy(update={"judge": judge_row}),
     )
+
+
+def _ledger(run: EvaluateRun, directory: Path) -> Ledger:
+    return Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None, BUDGET_ADVICE)
 
 
 def judge_data(
@@ -121,7 +121,7 @@ async def _interview(
         ledger.settle_stored(stored)
         already = sum(1 for question in asked if files[question.model].has(question.key))
         progress = Progress(run.reporting, already, len(asked))
-        await ask_all(Interview(run, endpoints, files, ledger, progress, patience_seconds, ended), asked)
+        await ask_all(Interview(run.generation, endpoints, files, ledger, progress, patience_seconds, ended), asked)
     return versions[run.models[0]], asked
 
 

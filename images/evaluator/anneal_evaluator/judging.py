@@ -23,16 +23,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from anneal.api.artifacts import digest_of_json
 from anneal.api.metrics import Judged
 from anneal.api.runs import JUDGE, EvaluateRun
-from anneal_evaluator.answers import AnswerFile, StoredAnswer
-from anneal_evaluator.endpoints import hosted_endpoint
 from anneal_evaluator.errors import JUDGE_UNUSABLE, mistake
 from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.keys import key_of
-from anneal_evaluator.ledger import Ledger
-from anneal_evaluator.progress import Progress
-from anneal_evaluator.respond import Interview, Question, ask_all, check_snapshots
 from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import Answers
+from anneal_hosted.answers import AnswerFile, StoredAnswer
+from anneal_hosted.asking import Interview, Question, ask_all, check_snapshots
+from anneal_hosted.endpoints import hosted_endpoint
+from anneal_hosted.ledger import Ledger
+from anneal_hosted.progress import Progress
 
 INSTRUCTIONS = (
     "You grade answers. You get one JSON document with a question, a reference answer that is known to be correct, and"
@@ -130,7 +130,7 @@ async def _ask(
         reuse_answers(Path(run.report.path), once, files)
         ledger.settle_stored({(JUDGE, q.key): q.cost(stored) for q in once if (stored := file.get(q.key))})
         progress = Progress(run.reporting, sum(file.has(q.key) for q in once), len(once))
-        await ask_all(Interview(run, {JUDGE: endpoint}, files, ledger, progress, patience_seconds), once)
+        await ask_all(Interview(run.generation, {JUDGE: endpoint}, files, ledger, progress, patience_seconds), once)
     return asked
 
 

@@ -18,10 +18,10 @@ from anneal.api.costs import amount
 from anneal.api.runs import EvaluateData, EvaluateRun
 from anneal.api.subjects import CANDIDATE, Hosted
 from anneal.api.verdicts import baseline_of, bound, gate_name, required, sentence
-from anneal_evaluator.answers import StoredAnswer, write_atomically
 from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
-from anneal_evaluator.endpoints.names import snapshot
 from anneal_evaluator.score import Answers
+from anneal_hosted.answers import StoredAnswer, write_atomically
+from anneal_hosted.endpoints.names import snapshot
 
 REPORT_FILE = "report.json"
 #: Spent on each model in this evaluation, in the currency of the prices.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anneal_evaluator.answers import AnswerFile, read_answers
-from anneal_evaluator.respond import Question
+from anneal_hosted.answers import AnswerFile, read_answers
+from anneal_hosted.asking import Question
 
 
 def reuse_answers(directory: Path, asked: Sequence[Question], files: Mapping[str, AnswerFile]) -> None:

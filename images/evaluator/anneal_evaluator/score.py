@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from anneal.api.metrics import Metric
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator.answers import StoredAnswer, write_atomically
 from anneal_evaluator.errors import METRIC_UNUSABLE, mistake
 from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.metrics.scorer import Scorer
+from anneal_hosted.answers import StoredAnswer, write_atomically
 
 #: Answers of each model, in the order of the rows.
 Answers = Mapping[str, Sequence[StoredAnswer]]

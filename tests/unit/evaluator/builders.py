@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anneal.api.artifacts import digest_of_bytes
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator.answers import StoredAnswer
+from anneal_hosted.answers import StoredAnswer
 
 CANDIDATE_DIGEST = digest_of_bytes(b"candidate")
 BASE_DIGEST = digest_of_bytes(b"base")

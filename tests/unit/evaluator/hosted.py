@@ -12,13 +12,15 @@ import aiohttp
 from tests.unit.evaluator.builders import evaluate_run
 
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator.answers import AnswerFile, StoredAnswer
-from anneal_evaluator.endpoints import hosted_endpoint
+from anneal_evaluator.evaluate import BUDGET_ADVICE
 from anneal_evaluator.held_out import HeldOutRow
-from anneal_evaluator.ledger import Ledger
-from anneal_evaluator.progress import Progress
-from anneal_evaluator.respond import Interview, ask_all, check_snapshots, questions
+from anneal_evaluator.respond import questions
 from anneal_evaluator.reuse import reuse_answers
+from anneal_hosted.answers import AnswerFile, StoredAnswer
+from anneal_hosted.asking import Interview, ask_all, check_snapshots
+from anneal_hosted.endpoints import hosted_endpoint
+from anneal_hosted.ledger import Ledger
+from anneal_hosted.progress import Progress
 
 PRICE = {"inputPerMillion": "1000", "outputPerMillion": "10000"}
 KEY = "vncy_secret"
@@ -55,7 +57,7 @@ async def ask(
     baseline = run.baselines[0]
     assert baseline.hosted is not None
     files = {"gpt": AnswerFile(directory / "responses-gpt.jsonl")}
-    ledger = Ledger(directory / "spending.jsonl", Decimal(budget) if budget else None)
+    ledger = Ledger(directory / "spending.jsonl", Decimal(budget) if budget else None, BUDGET_ADVICE)
     async with aiohttp.ClientSession() as session:
         endpoint = hosted_endpoint("gpt", baseline.hosted, KEY, session)
         versions = {"candidate": "", "gpt": await endpoint.version()}
@@ -64,6 +66,8 @@ async def ask(
         stored = {(q.model, q.key): q.cost(answer) for q in todo if (answer := files["gpt"].get(q.key))}
         ledger.settle_stored(stored)
         progress = Progress(None, 0, len(todo))
-        await ask_all(Interview(run, {"gpt": endpoint}, files, ledger, progress, patience, asyncio.Event()), todo)
+        await ask_all(
+            Interview(run.generation, {"gpt": endpoint}, files, ledger, progress, patience, asyncio.Event()), todo
+        )
     check_snapshots(todo, files)
     return {q.row.id: files["gpt"][q.key] for q in todo}, ledger

@@ -8,9 +8,9 @@ import pytest
 from tests.unit.evaluator.builders import answered, evaluate_run
 
 from anneal.api.artifacts import digest_of_bytes
-from anneal_evaluator.answers import AnswerFile
 from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.respond import question_key
+from anneal_hosted.answers import AnswerFile
 
 ROW = HeldOutRow.model_validate({"id": "r", "messages": [{"role": "user", "content": "a"}], "reference": "b"})
 

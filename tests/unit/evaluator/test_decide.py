@@ -9,10 +9,10 @@ import pytest
 from tests.unit.evaluator.builders import answered, evaluate_run
 
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator.answers import StoredAnswer
 from anneal_evaluator.decide import Judgement, judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.metrics import scorer_of
+from anneal_hosted.answers import StoredAnswer
 
 ABSOLUTE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.85"}}
 SUPERIOR = {"metric": "accuracy", "superiority": {"over": "untuned", "minEffect": "0.20"}}

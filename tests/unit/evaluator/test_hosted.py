@@ -9,16 +9,16 @@ import pytest
 from tests.support.hosted_models import Asked, Said, hosted_models, too_many_requests
 from tests.unit.evaluator.hosted import KEY, ask, hosted_run, rows
 
-from anneal_evaluator import respond
-from anneal_evaluator.endpoints.names import snapshot
 from anneal_evaluator.errors import EvaluationError
+from anneal_hosted import asking
+from anneal_hosted.endpoints.names import snapshot
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["openAI", "anthropic"])
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(respond, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(asking, "RETRY_SECONDS", 0.01)
 
 
 @PROTOCOLS

@@ -16,9 +16,9 @@ from tests.unit.evaluator.hosted import PRICE, rows
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.judging import INSTRUCTIONS, Judgements, judge_answers, verdict_of
-from anneal_evaluator.ledger import Ledger
 from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.score import Answers, score
+from anneal_hosted.ledger import Ledger
 
 ROWS = rows("one", "two", "three")
 #: An attack in each way that text can try to become an instruction.
@@ -166,6 +166,6 @@ def test_a_second_run_asks_nothing_and_another_evaluation_reuses_verdicts(tmp_pa
 
 def test_the_judge_keeps_within_the_same_budget(tmp_path: Path) -> None:
     answers = {"candidate": said("yes", "a", "b"), "base": said("c", "d", "e")}
-    with pytest.raises(EvaluationError, match=r"spec\.budget\.cost") as caught:
+    with pytest.raises(EvaluationError, match=r"of the budget \(0\.5\) are spent") as caught:
         judge(tmp_path, fair, answers, budget="0.5")
     assert caught.value.reason == "BudgetExceeded"

@@ -95,7 +95,7 @@ def test_what_cannot_work_is_told_before_anybody_is_asked(
 
 
 def test_a_server_that_is_not_there_can_be_tried_again(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anneal_evaluator.respond.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("anneal_hosted.asking.RETRY_SECONDS", 0.01)
     monkeypatch.setattr(program, "evaluate", lambda run: module.evaluate(run, patience_seconds=0.05))
     code, result = container.end(as_json(container.run()))
     assert (code, result.reason, result.retryable) == (1, "ServerUnreachable", True)

@@ -15,7 +15,7 @@ import pytest
 from tests.support.https_server import certificate
 
 from anneal.api.runs import ProgressReport, Reporting
-from anneal_evaluator.progress import Progress
+from anneal_hosted.progress import Progress
 
 
 class Endpoint:

@@ -12,14 +12,15 @@ import pytest
 from tests.unit.evaluator.builders import evaluate_run
 
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator import respond
-from anneal_evaluator.answers import AnswerFile, StoredAnswer
-from anneal_evaluator.endpoints.endpoint import AwayError, RefusedError, Reply
 from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.held_out import HeldOutRow
-from anneal_evaluator.ledger import Ledger
-from anneal_evaluator.progress import Progress
-from anneal_evaluator.respond import Interview, ask_all, check_prompts, questions
+from anneal_evaluator.respond import check_prompts, questions
+from anneal_hosted import asking
+from anneal_hosted.answers import AnswerFile, StoredAnswer
+from anneal_hosted.asking import Interview, ask_all
+from anneal_hosted.endpoints.endpoint import AwayError, RefusedError, Reply
+from anneal_hosted.ledger import Ledger
+from anneal_hosted.progress import Progress
 
 VERSIONS = {"candidate": "scripted 1", "base": "scripted 1"}
 REPLY = Reply("yes", "answered", 5, 2)
@@ -63,7 +64,7 @@ async def interview(
     endpoints = dict.fromkeys(run.models, server)
     todo = questions(run, asked, VERSIONS)
     ledger = Ledger(tmp_path / "spending.jsonl", None)
-    await ask_all(Interview(run, endpoints, files, ledger, Progress(None, 0, len(todo)), patience), todo)
+    await ask_all(Interview(run.generation, endpoints, files, ledger, Progress(None, 0, len(todo)), patience), todo)
     return {(q.model, q.row.id): files[q.model][q.key] for q in todo}
 
 
@@ -113,14 +114,14 @@ async def test_a_question_that_would_kill_the_server_is_never_sent(tmp_path: Pat
         return REPLY
 
     server = Scripted(script)
-    huge = "x" * respond.MAX_QUESTION_BYTES
+    huge = "x" * asking.MAX_QUESTION_BYTES
     stored = await interview(tmp_path, server, rows(huge), evaluate_run())
     assert server.asked == []
     assert {answer.outcome for answer in stored.values()} == {"rejected"}
 
 
 async def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(respond, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(asking, "RETRY_SECONDS", 0.01)
     seen: Counter[tuple[str, str]] = Counter()
 
     async def script(model: str, text: str) -> Reply:
@@ -136,7 +137,7 @@ async def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, monkeypatc
 async def test_a_server_that_stays_away_ends_the_run_and_keeps_the_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(respond, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(asking, "RETRY_SECONDS", 0.01)
 
     async def script(model: str, text: str) -> Reply:
         if model == "base":

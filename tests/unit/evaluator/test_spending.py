@@ -18,9 +18,9 @@ from tests.unit.evaluator.builders import answered
 from tests.unit.evaluator.hosted import ask, hosted_run, rows
 
 from anneal.api.runs import EvaluateRun
-from anneal_evaluator.answers import read_answers
 from anneal_evaluator.errors import EvaluationError
-from anneal_evaluator.ledger import Ledger
+from anneal_hosted.answers import read_answers
+from anneal_hosted.ledger import Ledger
 
 #: 10 tokens at 1000 and 2 at 10000 a million.
 ONE = Decimal("0.03")
@@ -130,7 +130,7 @@ async def test_a_budget_that_a_lost_question_used_up_stays_used_up(tmp_path: Pat
     await ledger.reserve("gpt", "k", Decimal("0.8"))
     again = Ledger(tmp_path / "spending.jsonl", Decimal(1))
     assert (again.spent("gpt"), again.spent("other")) == (Decimal("0.8"), 0)
-    with pytest.raises(EvaluationError, match=r"0\.800000 of spec\.budget\.cost"):
+    with pytest.raises(EvaluationError, match=r"0\.800000 of the budget"):
         await again.reserve("gpt", "k", Decimal("0.8"))
 
 

@@ -1,4 +1,4 @@
-"""Progress to the operator: lossy by design, so nothing here can fail or delay an evaluation."""
+"""Progress to the operator: lossy by design, so nothing here can fail or delay what is told of."""
 
 from __future__ import annotations
 

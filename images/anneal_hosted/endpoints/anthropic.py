@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from anneal.api.subjects import Anthropic
-from anneal_evaluator.endpoints.endpoint import Reply
-from anneal_evaluator.endpoints.http import Caller
-from anneal_evaluator.endpoints.replies import Ending, reply, unreadable
+from anneal_hosted.endpoints.endpoint import Reply
+from anneal_hosted.endpoints.http import Caller
+from anneal_hosted.endpoints.replies import Ending, reply, unreadable
 
 _ENDINGS: dict[str, Ending] = {
     "end_turn": "done",

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from anneal.api.costs import amount
 from anneal.api.model import ApiModel
-from anneal_evaluator.errors import BUDGET_EXCEEDED, mistake
+from anneal_hosted.errors import BUDGET_EXCEEDED, mistake
 
 
 class Entry(ApiModel):
@@ -34,8 +34,9 @@ class Entry(ApiModel):
 class Ledger:
     """What was spent, and what is under way. Entries are durable when a method returns."""
 
-    def __init__(self, path: Path, budget: Decimal | None) -> None:
-        self._path, self._budget = path, budget
+    def __init__(self, path: Path, budget: Decimal | None, advice: str = "") -> None:
+        """`advice`: what the sentence about a budget that is used up ends with."""
+        self._path, self._budget, self._advice = path, budget, advice
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self._open: dict[tuple[str, str], Decimal] = {}
         self._changed = asyncio.Condition()
@@ -61,7 +62,7 @@ class Ledger:
     async def reserve(self, model: str, key: str, most: Decimal) -> None:
         """Notes a request before it is sent; waits for others to be settled where the budget needs it.
 
-        Raises EvaluationError when nothing is under way and the budget does not cover `most`.
+        Raises RunError when nothing is under way and the budget does not cover `most`.
         """
         async with self._changed:
             while self._budget is not None and self._total() + most > self._budget:
@@ -82,9 +83,8 @@ class Ledger:
     def _exceeded(self, model: str, most: Decimal) -> Exception:
         return mistake(
             BUDGET_EXCEEDED,
-            f"{amount(self.spent())} of spec.budget.cost ({self._budget}) are spent, and the next question to {model}"
-            f" may cost {amount(most)}, so it is not asked and nothing is judged. Answers are kept: a new Evaluation of"
-            " the same FineTuneJob with a larger budget pays only for what is missing.",
+            f"{amount(self.spent())} of the budget ({self._budget}) are spent, and the next question to {model} may"
+            f" cost {amount(most)}, so it is not asked. {self._advice}",
         )
 
     def _write(self, entry: Entry) -> None:

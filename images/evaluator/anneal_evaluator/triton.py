@@ -13,7 +13,7 @@ import numpy as np
 from tritonclient.http.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from anneal_evaluator.endpoints.endpoint import AwayError, RefusedError, Reply
+from anneal_hosted.endpoints.endpoint import AwayError, RefusedError, Reply
 
 #: How the serving image begins a refusal (anneal_serving.questions).
 REFUSAL = "bad request: "

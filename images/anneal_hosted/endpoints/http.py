@@ -16,8 +16,8 @@ from typing import Any
 
 import aiohttp
 
-from anneal_evaluator.endpoints.endpoint import AwayError, RefusedError
-from anneal_evaluator.errors import ENDPOINT_UNUSABLE, KEY_REFUSED, QUOTA_EXHAUSTED, EvaluationError, mistake
+from anneal_hosted.endpoints.endpoint import AwayError, RefusedError
+from anneal_hosted.errors import ENDPOINT_UNUSABLE, KEY_REFUSED, QUOTA_EXHAUSTED, RunError, mistake
 
 #: Larger bodies are cut, and then cannot be read: no answer of text has so many bytes.
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -41,7 +41,7 @@ class Caller:
         return f"Hosted model {self.name} at {self.base_url}"
 
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
-        """The body of a 200. Raises AwayError, RefusedError, EvaluationError."""
+        """The body of a 200. Raises AwayError, RefusedError, RunError."""
         url = self.base_url.rstrip("/") + path
         try:
             async with self.session.post(url, json=body, headers=self.headers, allow_redirects=False) as response:
@@ -56,8 +56,8 @@ class Caller:
     def _trouble(self, response: aiohttp.ClientResponse, said: str) -> Exception:
         status, where = response.status, f"{self.where} answered HTTP {response.status}"
         if status in (401, 403):
-            advice = "put a key that may use this model into its Secret, then create the Evaluation again"
-            return mistake(KEY_REFUSED, f"{where} to the key of spec.baselines[].hosted.secretRef: {said}; {advice}.")
+            advice = "put a key that may use this model into the Secret, then create the object again"
+            return mistake(KEY_REFUSED, f"{where} to the key of its secretRef: {said}; {advice}.")
         if status == 402 or (status == 429 and any(code in said for code in _ACCOUNT_IS_EMPTY)):
             return mistake(QUOTA_EXHAUSTED, f"{where}: {said}. The account has no credit; waiting does not cure that.")
         if status == 404 or 300 <= status < 400:
@@ -66,8 +66,8 @@ class Caller:
             return AwayError(f"{where}: {said}", retry_after=_retry_after(response.headers))
         return RefusedError(f"HTTP {status}: {said}")
 
-    def _unusable(self, what: str) -> EvaluationError:
-        advice = "check baseUrl and model of this baseline, then create the Evaluation again"
+    def _unusable(self, what: str) -> RunError:
+        advice = "check its baseUrl and model, then create the object again"
         return mistake(ENDPOINT_UNUSABLE, f"{what}; {advice}.")
 
     def _said(self, content: bytes) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import aiohttp
 
 from anneal.api.subjects import Hosted
-from anneal_evaluator.endpoints.anthropic import AnthropicEndpoint
-from anneal_evaluator.endpoints.endpoint import Endpoint
-from anneal_evaluator.endpoints.http import Caller
-from anneal_evaluator.endpoints.openai import OpenAIEndpoint
+from anneal_hosted.endpoints.anthropic import AnthropicEndpoint
+from anneal_hosted.endpoints.endpoint import Endpoint
+from anneal_hosted.endpoints.http import Caller
+from anneal_hosted.endpoints.openai import OpenAIEndpoint
 
 
 def hosted_endpoint(name: str, hosted: Hosted, key: str | None, session: aiohttp.ClientSession) -> Endpoint:
-    """The endpoint of the hosted baseline `name`. Raises ValueError when it speaks a protocol that is not known."""
+    """The endpoint of the hosted model `name`. Raises ValueError when it speaks a protocol that is not known."""
     if hosted.open_ai is not None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return OpenAIEndpoint(hosted.open_ai, Caller(session, name, hosted.open_ai.base_url, headers, key))
     if hosted.anthropic is not None:
         headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
         return AnthropicEndpoint(hosted.anthropic, Caller(session, name, hosted.anthropic.base_url, headers, key))
-    raise ValueError(f"hosted baseline {name} has no wire protocol that this evaluator knows")
+    raise ValueError(f"hosted model {name} has no wire protocol that is known here")

@@ -1,6 +1,6 @@
-"""What an endpoint is to the rest of the evaluator: a question goes in, a reply or one of two kinds of trouble out.
+"""What an endpoint is to the rest: a question goes in, a reply or one of two kinds of trouble out.
 
-A third kind, a mistake of the user (a wrong key, an unknown model), is an EvaluationError and ends the run at once.
+A third kind, a mistake of the user (a wrong key, an unknown model), is an RunError and ends the run at once.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from anneal_evaluator.answers import AnswerOutcome
+from anneal_hosted.answers import AnswerOutcome
 
 
 class AwayError(Exception):
@@ -42,7 +42,7 @@ class Reply:
 
 
 class Endpoint(Protocol):
-    """Who is asked. `ask` and `version` raise RefusedError, AwayError or EvaluationError; they wait without end."""
+    """Who is asked. `ask` and `version` raise RefusedError, AwayError or RunError; they wait without end."""
 
     @property
     def where(self) -> str:

@@ -1,12 +1,12 @@
-"""From what a wire protocol says of an answer to what the evaluator records: the same for all of them."""
+"""From what a wire protocol says of an answer to what is recorded: the same for all of them."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from anneal_evaluator.endpoints.endpoint import Reply
-from anneal_evaluator.endpoints.names import snapshot
-from anneal_evaluator.errors import MODEL_CHANGED, mistake
+from anneal_hosted.endpoints.endpoint import Reply
+from anneal_hosted.endpoints.names import snapshot
+from anneal_hosted.errors import MODEL_CHANGED, mistake
 
 Ending = Literal["done", "limit", "declined"]
 
@@ -16,12 +16,12 @@ def reply(
 ) -> Reply:
     """The reply of a hosted model; `tokens` are those of question and answer.
 
-    Raises EvaluationError when another model answered than the one asked.
+    Raises RunError when another model answered than the one asked.
     """
     if snapshot(asked, answered) is None:
         raise mistake(
             MODEL_CHANGED,
-            f"{where} was asked for {asked!r}, but {answered[:100]!r} answered: a comparison with it would be one with"
+            f"{where} was asked for {asked!r}, but {answered[:100]!r} answered, which is"
             " another model. Name the model that the endpoint has, or choose an endpoint that does not substitute.",
         )
     said = text or ""

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from anneal.api.subjects import OpenAI
-from anneal_evaluator.endpoints.endpoint import Reply
-from anneal_evaluator.endpoints.http import Caller
-from anneal_evaluator.endpoints.replies import Ending, reply, unreadable
+from anneal_hosted.endpoints.endpoint import Reply
+from anneal_hosted.endpoints.http import Caller
+from anneal_hosted.endpoints.replies import Ending, reply, unreadable
 
 _LIMIT = {"MaxCompletionTokens": "max_completion_tokens", "MaxTokens": "max_tokens"}
 _ENDINGS: dict[str, Ending] = {"stop": "done", "length": "limit", "content_filter": "declined"}
