@@ -162,7 +162,7 @@ def test_saving_beside_steps_of_the_demo(tmp_path: Path) -> None:
     saves = []
     for _ in range(5):
         began = time.monotonic()
-        store.save(state, lambda folder: tensors.write(folder, Learner(tuned), optimizer, "pvc://hub/smollm2"))
+        store.save(state, tensors.content(Learner(tuned), optimizer, "pvc://hub/smollm2").write)
         saves.append(time.monotonic() - began)
     save = float(np.median(saves))
     overhead = round(save / (25 * step), 5)

@@ -120,7 +120,7 @@ class CheckpointStore:
     def save(self, state: TrainingState, write: Callable[[Path], None]) -> None:
         """Makes a checkpoint of `state` and of the files that `write` puts into a folder; removes the oldest.
 
-        Raises Unavailable when there is no room: what was saved before stays, what could not be saved goes.
+        Raises Unavailable when it cannot be written: what was saved before stays, what could not be saved goes.
         """
         final = self.folder / f"{_PREFIX}{state.step:08d}"
         aside = final.with_name(f".{final.name}.partial")
@@ -136,9 +136,10 @@ class CheckpointStore:
             files.settle(aside, final)
         except (OSError, SafetensorError) as error:
             files.remove_folder(aside)
-            if not files.is_full(error):
-                raise
-            raise Unavailable("NoSpaceLeft", self._no_room_for(state.step)) from error
+            if files.is_full(error):
+                raise Unavailable("NoSpaceLeft", self._no_room_for(state.step)) from error
+            said = f"the checkpoint of step {state.step} could not be written into the workspace: {error}"
+            raise Unavailable("CheckpointNotSaved", said) from error
         best = state.validated.best_step if state.validated else state.step
         for old in _folders(self.folder)[: -self.keep]:
             if old.name != f"{_PREFIX}{best:08d}":

@@ -95,7 +95,7 @@ def usable_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return (free + torch.cuda.memory_reserved(device)) // GIB * GIB
-    total = _machine_bytes()
+    total = _machine_bytes("MemTotal")
     limits = [
         int(text)
         for path in map(Path, _CGROUP_LIMITS)
@@ -104,6 +104,17 @@ def usable_bytes(device: torch.device) -> int:
     return min([total, *limits])
 
 
-def _machine_bytes() -> int:
-    first = Path("/proc/meminfo").read_text().splitlines()[0]
-    return int(first.split()[1]) * 1024
+def free_bytes() -> int:
+    """Bytes of main memory that the process could take now: what the pod's limit and the machine leave."""
+    free = [_machine_bytes("MemAvailable")]
+    for path in map(Path, _CGROUP_LIMITS):
+        if path.exists() and (text := path.read_text().strip()).isdigit():
+            held = dict(line.split() for line in path.with_name("memory.stat").read_text().splitlines())
+            # Cached files count against the limit as well, but give way to what a process asks for.
+            free.append(int(text) - int(held.get("anon") or held["total_rss"]))
+    return max(0, min(free))
+
+
+def _machine_bytes(name: str) -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024

@@ -27,6 +27,7 @@ from anneal_trainer.fit.loop import StopRequested, Trainer, train
 from anneal_trainer.fit.methods import learner
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Ranks, joined
+from anneal_trainer.fit.saver import Saver
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.progress import Reporter
@@ -64,8 +65,8 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
         trainer.passes = replace(trainer.passes, rows=learned)
         state = _go_on(trainer, chain([newest] if newest else [], checkpoints), warnings)
         state.remark([*trainer.learner.remarks, *trainer.passes.notes, *warnings.given])
-        with Reporter(run.reporting if ranks.leads else None) as reporter:
-            _train_and_save(run, trainer, held, state, store, reporter)
+        with Reporter(run.reporting if ranks.leads else None) as reporter, Saver(store, state.step) as saver:
+            _train_and_save(run, trainer, held, state, saver, reporter)
     return RunResult(
         role="fit",
         outcome="Succeeded",
@@ -194,21 +195,21 @@ def _train_and_save(
     trainer: Trainer,
     held: TrainingRows | None,
     state: TrainingState,
-    store: CheckpointStore,
+    saver: Saver,
     reporter: Reporter,
 ) -> None:
     """Runs the loop, saving and reporting after steps, and once more when told to go."""
-    saved_step = state.step
+    kept_step = state.step
     pace = _Pace(tokens=-state.tokens, steps=-state.step)
 
     def save() -> None:
-        nonlocal saved_step
-        if saved_step != state.step:
-            if trainer.ranks.leads:
-                store.save(state, lambda f: tensors.write(f, trainer.learner, trainer.optimizer, run.model.uri))
-            saved_step = state.step
+        nonlocal kept_step
+        if kept_step != state.step and trainer.ranks.leads:
+            saver.start(state, tensors.content(trainer.learner, trainer.optimizer, run.model.uri))
+        kept_step = state.step
 
     def after_step() -> None:
+        saver.check()
         total = trainer.plan.total_steps
         best = stopped = False
         if held is not None and validation.is_due(run.training, state.step, total):
@@ -217,7 +218,7 @@ def _train_and_save(
             stopped = bool(trainer.ranks.agreed(int(validation.has_stopped(run.training, state))))
         if best or stopped or state.step % run.training.checkpoint.every_steps == 0 or state.step == total:
             save()
-        reporter.report(_report(state, total, pace, saved_step))
+        reporter.report(_report(state, total, pace, saver.saved_step))
         if stopped:
             raise StoppedEarly
 
@@ -227,11 +228,14 @@ def _train_and_save(
         _LOG.info("training ends at step %d: the validation loss does not fall any more", state.step)
     except StopRequested:
         save()
-        reporter.report(_report(state, trainer.plan.total_steps, pace, saved_step))
+        saver.finish()
+        reporter.report(_report(state, trainer.plan.total_steps, pace, kept_step))
         raise Preempted(
             f"preempted at step {state.step} of {trainer.plan.total_steps}",
-            FitData(training=state.status(), checkpoint_step=saved_step, resumes=state.resumes),
+            FitData(training=state.status(), checkpoint_step=kept_step, resumes=state.resumes),
         ) from None
+    saver.finish()
+    reporter.report(_report(state, trainer.plan.total_steps, pace, kept_step))
 
 
 def _validate(trainer: Trainer, held: TrainingRows, state: TrainingState) -> bool:

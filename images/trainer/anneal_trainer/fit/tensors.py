@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,8 +28,43 @@ class BrokenTensorsError(ValueError):
     """A checkpoint whose files are what was saved, but do not hold what this training needs."""
 
 
-def write(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, base_uri: str) -> None:
-    """The files of a checkpoint. An adapter has the names and the configuration that peft and vLLM load."""
+@dataclass(frozen=True)
+class Content:
+    """What the files of a checkpoint hold.
+
+    Attributes:
+        tensors: by the stem of their files, then by name.
+        texts: by file name.
+    """
+
+    tensors: Mapping[str, Mapping[str, torch.Tensor]]
+    texts: Mapping[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for each in self.tensors.values() for tensor in each.values())
+
+    def copied(self) -> Content:
+        """The same in memory of its own, which later steps do not change."""
+        return replace(
+            self,
+            tensors={
+                stem: {name: tensor.detach().to("cpu", copy=True) for name, tensor in each.items()}
+                for stem, each in self.tensors.items()
+            },
+        )
+
+    def write(self, folder: Path) -> None:
+        """The files. An adapter is one, whatever its size, as peft and vLLM load it."""
+        for stem, each in self.tensors.items():
+            _write(folder, stem, each, sys.maxsize if stem == ADAPTER_WEIGHTS else _FILE_BYTES)
+        for name, text in self.texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def content(learner: Learner, optimizer: torch.optim.Optimizer, base_uri: str) -> Content:
+    """What a checkpoint holds, not copied. An adapter has the names and the configuration that peft and vLLM load."""
     from anneal_trainer.fit.methods import lora
 
     moments = {
@@ -37,15 +72,13 @@ def write(folder: Path, learner: Learner, optimizer: torch.optim.Optimizer, base
         for name, parameter in learner.trainable
         for moment in _MOMENTS
     }
-    _write(folder, OPTIMIZER, moments)
     if not _is_adapter(learner):
-        _write(folder, MASTERS, dict(learner.trainable))
-        return
-    _write(folder, ADAPTER_WEIGHTS, lora.on_untouched_base(_adapter(learner), learner.origin), sys.maxsize)
+        return Content({OPTIMIZER: moments, MASTERS: dict(learner.trainable)}, {})
+    adapter = lora.on_untouched_base(_adapter(learner), learner.origin)
     config = lora.configuration(learner.model, base_uri, learner.origin)
     # Sets as sorted lists: equal runs, equal bytes.
-    text = json.dumps(config, default=sorted, sort_keys=True, indent=2)
-    (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(config, default=sorted, sort_keys=True, indent=2) + "\n"
+    return Content({OPTIMIZER: moments, ADAPTER_WEIGHTS: adapter}, {ADAPTER_CONFIG: text})
 
 
 def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
@@ -79,7 +112,7 @@ def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Opt
 
 
 def read(folder: Path, stem: str) -> dict[str, torch.Tensor]:
-    """All tensors of the files that `write` made of one stem, on the CPU. Raises BrokenTensorsError."""
+    """All tensors of the files that `Content.write` made of one stem, on the CPU. Raises BrokenTensorsError."""
     tensors: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob(f"{stem}*.safetensors")):
         try:
@@ -107,7 +140,7 @@ def _check(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tenso
             raise BrokenTensorsError(f"{name} in it has another shape or type than in this training")
 
 
-def _write(folder: Path, stem: str, tensors: Mapping[str, Any], most: int = _FILE_BYTES) -> None:
+def _write(folder: Path, stem: str, tensors: Mapping[str, torch.Tensor], most: int) -> None:
     """`<stem>.safetensors`, or `<stem>-00001.safetensors` and so on when one file would have `most` bytes or more."""
     parts: list[dict[str, torch.Tensor]] = [{}]
     size = 0
