@@ -88,6 +88,18 @@ UNPRICED = {"baselines": [{"name": "base", "hosted": {"openAI": {"model": "gpt-5
 #: The sample of a FineTuneJob, without a method.
 FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k != "lora"}
 EXPERTS = {"targetParameters": ["experts.down_proj"]}
+JUDGE = {"openAI": {"model": "m"}}
+
+
+def compared(with_: str, over: str = "base") -> dict[str, Any]:
+    """A preference metric over one baseline, and a gate that compares with another."""
+    return {
+        "baselines": [{"name": name, "fromCandidate": {}} for name in ("base", "other")],
+        "metrics": [{"name": "preferred", "preference": {"over": with_}}],
+        "gates": [{"metric": "preferred", "superiority": {"over": over}}],
+    }
+
+
 REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.lora", None, "exactly one of lora, qlora, full must be set"),
     ("FineTuneJob", "spec.lora.dropout", "1.0", "dropout must be at least 0 and less than 1"),
@@ -162,7 +174,26 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         lambda spec: {**spec, "budget": {"cost": "5"}, **UNPRICED},
         "price of every hosted baseline and of the judge",
     ),
-    ("Evaluation", "spec.judge", {"openAI": {"model": "m"}}, "a judged metric and spec.judge need each other"),
+    ("Evaluation", "spec.judge", JUDGE, "a judged, rubric or preference metric and spec.judge need each other"),
+    ("Evaluation", "spec.judgeQuality", {}, "spec.judgeQuality needs spec.judge"),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, "judge": JUDGE, **compared("base"), "judgeQuality": {"minSwapConsistency": "1.1"}},
+        "minSwapConsistency must be from 0 to 1",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, "judge": JUDGE, **compared("nope")},
+        "every preference metric must name a baseline of spec.baselines",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, "judge": JUDGE, **compared("base", over="other")},
+        "a gate on a preference metric must compare with the baseline that the metric names",
+    ),
     ("ModelDeployment", "spec.triton", None, "exactly one of triton must be set"),
     ("ModelDeployment", "spec.model", {}, "exactly one of fineTuneJobRef, selector must be set"),
     ("ModelDeployment", "spec.model", {"selector": {"matchLabels": {"a": "b"}}}, "set only one"),
@@ -219,9 +250,13 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
             "spec",
             lambda spec: {
                 **spec,
-                "judge": {"openAI": {"model": "m"}},
+                "judge": JUDGE,
                 "metrics": [*spec["metrics"], {"name": "judged", "judged": {}}],
             },
+        ),
+        "judgeQuality": (
+            "spec",
+            lambda spec: {**spec, "judge": JUDGE, **compared("base"), "judgeQuality": {}},
         ),
         "gates": ("spec.gates", [{"metric": "accuracy", "absolute": {"minLowerBound": "0.1"}}]),
         "statistics": ("spec.statistics.seed", 4),
@@ -271,6 +306,9 @@ def with_known_names(spec: dict[str, Any]) -> dict[str, Any]:
         for test, member in (("superiority", "over"), ("nonInferiority", "to")):
             if test in gate and "baselines" in named:
                 gate[test][member] = "n0"
+    for metric in named["metrics"]:
+        if "preference" in metric and "baselines" in named:
+            metric["preference"]["over"] = "n0"
     return named
 
 

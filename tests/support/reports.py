@@ -20,6 +20,21 @@ from anneal_evaluator.score import score, scorers_of
 from anneal_hosted.answers import StoredAnswer
 
 ROWS = 150
+JUDGE = {
+    "model": "mistral-large-2411",
+    "n": 298,
+    "errors": 2,
+    "metrics": [
+        {
+            "metric": "preferred",
+            "n": 148,
+            "errors": 2,
+            "swapConsistency": "0.8425",
+            "ties": "0.3151",
+            "lengthBias": "0.1200",
+        }
+    ],
+}
 HOSTILE = (
     "</dd></article><script>window.pwned = true; alert(1)</script><img src=x onerror='window.pwned = true'>"
     '<style>*{display:none}</style><a href="javascript:alert(1)">click</a>\u202e' + "W" * 300
@@ -51,7 +66,11 @@ def example(hostile: str = HOSTILE) -> Example:
     found = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
     files = {f"responses-{name}.jsonl": digest_of_bytes(name.encode()) for name in answers}
     report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
-    report |= {"confusion": confusions(run, scorers, rows, answers), "categories": categories(run, found)}
+    report |= {
+        "judge": JUDGE,
+        "confusion": confusions(run, scorers, rows, answers),
+        "categories": categories(run, found),
+    }
     return Example(report, page(run, report, rows, answers, scores))
 
 

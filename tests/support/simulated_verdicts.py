@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from tests.unit.evaluator.builders import evaluate_run
 
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.decide import Estimate, Judgement, judge
+from anneal_evaluator.judging.protocols import settle
 from anneal_evaluator.metrics import scorer_of
 
 Floats = NDArray[np.float64]
@@ -152,6 +153,20 @@ def documents(count: int, difference: float, keeps_groups: bool = True) -> Cell:
                 chances.append(chance * ((1 + sign * difference / 0.2) / 2 if apart else 1))
     gate = {"superiority": {"over": "base"}}
     return Cell(_run(EXACT, gate, PAIR, resamples=1000), kinds, np.array(chances), count, keeps_groups)
+
+
+def preferences(n: int, by_place: float, difference: float, orders: Literal["Both", "CandidateFirst"]) -> Cell:
+    """n pairs before a judge that prefers whatever stands first in a share `by_place` of them, and else goes by the
+    answers, of which the candidate's is the better one by `difference`; asked in both orders, or naively in one.
+    """
+    by_answers = [(1.0, 1.0), (0.0, 0.0)]
+    first_won = [(1.0, 0.0)]  # the candidate stands first in the first order, the baseline in the second
+    settled = [settle(found if orders == "Both" else found[:1]) for found in by_answers + first_won]
+    kinds = [np.array([[score], [1 - score]]) for score in settled]
+    decided = 1 - by_place
+    chances = np.array([decided * (1 + difference) / 2, decided * (1 - difference) / 2, by_place])
+    metric = {"name": "accuracy", "preference": {"over": "base"}}
+    return Cell(_run(metric, {"superiority": {"over": "base"}}, PAIR, resamples=1000), kinds, chances, n)
 
 
 def _run(

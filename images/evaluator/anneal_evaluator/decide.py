@@ -136,12 +136,16 @@ def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: G
 
     `groups`, of shape [rows], says which rows belong together, and so are not independent.
     """
-    models = range(len(run.models))
-    samples = {(m, k): _Sample.of(scores[m, k], groups, scorer) for m, scorer in enumerate(scorers) for k in models}
-    pairs = {
-        (m, k): _Sample.of(scores[m, 0] - scores[m, k], groups, scorer)
+    baselines = {m: _baselines(run, scorer) for m, scorer in enumerate(scorers)}
+    samples = {
+        (m, k): _Sample.alone(scores[m, k], groups, scorer)
         for m, scorer in enumerate(scorers)
-        for k in models[1:]
+        for k in (0, *baselines[m])
+    }
+    pairs = {
+        (m, k): _Sample.paired(scores[m, 0] - scores[m, k], groups, scorer)
+        for m, scorer in enumerate(scorers)
+        for k in baselines[m]
     }
     results = {at: _mean(run, sample) for at, sample in samples.items()}
     differences = {at: _mean_difference(run, sample) for at, sample in pairs.items()}
@@ -163,6 +167,13 @@ def judge_categories(
     return {name: judge(ungated, scorers, scores[:, :, at], groups[at]) for name, at in chosen.items()}
 
 
+def _baselines(run: EvaluateRun, scorer: Scorer) -> Sequence[int]:
+    """The models that the candidate is compared with by a metric."""
+    if scorer.over is None:
+        return range(1, len(run.models))
+    return [1 + [b.name for b in run.baselines].index(scorer.over)]
+
+
 @dataclass(frozen=True)
 class _Sample:
     """Scores, or differences of scores, of the rows that have one."""
@@ -172,9 +183,19 @@ class _Sample:
     is_binary: bool
 
     @classmethod
-    def of(cls, scores: Scores, groups: Groups, scorer: Scorer) -> _Sample:
+    def alone(cls, scores: Scores, groups: Groups, scorer: Scorer) -> _Sample:
+        """Of one model."""
+        return cls._of(scores, groups, scorer.is_binary)
+
+    @classmethod
+    def paired(cls, differences: Scores, groups: Groups, scorer: Scorer) -> _Sample:
+        """Of two. What was won less what was lost is 1, 0 or -1 a row, as the difference of two 0/1 scores is."""
+        return cls._of(differences, groups, scorer.is_binary or scorer.over is not None)
+
+    @classmethod
+    def _of(cls, scores: Scores, groups: Groups, is_binary: bool) -> _Sample:  # noqa: FBT001 - a field
         there = ~np.isnan(scores)
-        return cls(scores[there], Grouped.of(scores[there], groups[there]), scorer.is_binary)
+        return cls(scores[there], Grouped.of(scores[there], groups[there]), is_binary)
 
     @property
     def n(self) -> int:

@@ -16,6 +16,7 @@ HELD_OUT_INVALID = "HeldOutInvalid"
 METRIC_UNUSABLE = "MetricUnusable"
 PROMPTS_DIFFER = "PromptsDiffer"
 JUDGE_UNUSABLE = "JudgeUnusable"
+JUDGE_UNRELIABLE = "JudgeUnreliable"
 # The user's mistake or not, by what the errors were.
 TOO_MANY_ERRORS = "TooManyErrors"
 # The infrastructure's: the next try can succeed, and asks only what has no answer yet.

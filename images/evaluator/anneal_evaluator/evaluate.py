@@ -12,14 +12,14 @@ import aiohttp
 from tritonclient.http.aio import InferenceServerClient
 
 from anneal.api.artifacts import digest_of_file
-from anneal.api.costs import amount
 from anneal.api.runs import JUDGE, EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
-from anneal_evaluator.judging import Judgements, judge_answers
+from anneal_evaluator.judging import judge_answers
+from anneal_evaluator.judging.telling import judge_data, judge_document
 from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.page import page
 from anneal_evaluator.report import categories, data, document, gate_sentence, write_report
@@ -31,7 +31,6 @@ from anneal_hosted.answers import AnswerFile, write_atomically
 from anneal_hosted.asking import PATIENCE_SECONDS, Interview, Question, ask_all, check_snapshots, patiently
 from anneal_hosted.endpoints import hosted_endpoint
 from anneal_hosted.endpoints.endpoint import Endpoint
-from anneal_hosted.endpoints.names import snapshot
 from anneal_hosted.ledger import Ledger
 from anneal_hosted.progress import Progress
 
@@ -75,9 +74,8 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
     written += [judgements.file] if judgements else []
     spent = {model: ledger.spent(model) for model in (*run.models, JUDGE)}
-    judge_row = judge_data(run, judgements, spent)
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
-    report["judge"] = judge_row
+    report["judge"] = judge_document(run, judgements, spent[JUDGE])
     report["confusion"] = confusions(run, scorers, rows, answers)
     report["categories"] = categories(run, by_category)
     write_atomically(directory / PAGE_FILE, page(run, report, rows, answers, scores).encode())
@@ -87,22 +85,14 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
         outcome="Succeeded",
         reason="Judged",
         message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
-        evaluate=data(run, answers, judgement, spent, digest).model_copy(update={"judge": judge_row}),
+        evaluate=data(run, answers, judgement, spent, digest).model_copy(
+            update=dict(zip(("judge", "judged"), judge_data(run, judgements, spent[JUDGE]), strict=True))
+        ),
     )
 
 
 def _ledger(run: EvaluateRun, directory: Path) -> Ledger:
     return Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None, BUDGET_ADVICE)
-
-
-def judge_data(
-    run: EvaluateRun, found: Judgements | None, spent: Mapping[str, Decimal]
-) -> tuple[int, int, str, str] | None:
-    """The judge's row of EvaluateData."""
-    if found is None or run.judge is None:
-        return None
-    cost = amount(spent[JUDGE]) if run.judge.price is not None else ""
-    return found.asked, found.errors, cost, snapshot(run.judge.model, found.model) or ""
 
 
 async def _interview(

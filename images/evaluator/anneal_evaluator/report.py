@@ -96,8 +96,10 @@ def categories(run: EvaluateRun, found: Mapping[str, Judgement]) -> list[dict[st
         {
             "category": category,
             "metric": metric.name,
-            "n": max(judgement.results[m, k].n for k in models),
-            "scores": {label(run, k): _estimate(judgement.results[m, k]) for k in models},
+            "n": max(judgement.results[m, k].n for k in models if (m, k) in judgement.results),
+            "scores": {
+                label(run, k): _estimate(judgement.results[m, k]) for k in models if (m, k) in judgement.results
+            },
         }
         for m, metric in enumerate(run.metrics)
         for category, judgement in found.items()

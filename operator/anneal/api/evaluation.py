@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from anneal.api.conditions import Conditions
 from anneal.api.costs import CostBenefit
 from anneal.api.gates import Comparison, Gate, GateResult, Outcome, Statistics
+from anneal.api.judging import JudgeQuality, JudgeResult
 from anneal.api.kind import Column, KindInfo
 from anneal.api.metrics import Metric, MetricResult
 from anneal.api.model import (
@@ -32,11 +33,11 @@ from anneal.api.subjects import (
     Generation,
     Hosted,
     IncumbentStatus,
-    JudgeResult,
     ModelResult,
     Serving,
     TritonServing,
 )
+from anneal.api.verdicts import baseline_of
 from anneal.api.workloads import Resources, Scheduling
 
 
@@ -83,8 +84,11 @@ class EvaluationSpec(ApiModel):
     )
     judge: Hosted | None = Field(
         default=None,
-        description="The model that grades answers for the judged metrics, of another family than every contestant;"
-        " references are sent to it too. Default: none.",
+        description="The model that judges answers for the metrics judged, rubric and preference, of another family"
+        " than every contestant; references are sent to it too. Default: none.",
+    )
+    judge_quality: JudgeQuality | None = Field(
+        default=None, description="What the judge must show before its verdicts count. Default: nothing."
     )
     gates: list[Gate] = Field(
         min_length=1,
@@ -190,7 +194,10 @@ class EvaluationStatus(ApiModel):
 UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
 UNKNOWN_BASELINE = "every superiority or nonInferiority gate must name a baseline of spec.baselines"
 UNPRICED = "spec.budget needs the price of every hosted baseline and of the judge"
-UNJUDGED = "a judged metric and spec.judge need each other"
+UNJUDGED = "a judged, rubric or preference metric and spec.judge need each other"
+UNCHECKED = "spec.judgeQuality needs spec.judge"
+UNKNOWN_OPPONENT = "every preference metric must name a baseline of spec.baselines"
+OTHER_OPPONENT = "a gate on a preference metric must compare with the baseline that the metric names"
 RESERVED_NAME = "a baseline cannot be named 'candidate': that is the model under judgement"
 
 
@@ -217,8 +224,19 @@ class Evaluation(ApiModel):
         hosted = [*(b.hosted for b in self.spec.baselines), self.spec.judge]
         if self.spec.budget and any(h is not None and h.price is None for h in hosted):
             raise ValueError(UNPRICED)
-        if any(m.judged for m in self.spec.metrics) != (self.spec.judge is not None):
+        if any(m.needs_judge for m in self.spec.metrics) != (self.spec.judge is not None):
             raise ValueError(UNJUDGED)
+        if self.spec.judge_quality is not None and self.spec.judge is None:
+            raise ValueError(UNCHECKED)
+        return self
+
+    @model_validator(mode="after")
+    def _opponents_are_known(self) -> Self:
+        over = {m.name: m.preference.over for m in self.spec.metrics if m.preference}
+        if not set(over.values()) <= {b.name for b in self.spec.baselines}:
+            raise ValueError(UNKNOWN_OPPONENT)
+        if any(baseline_of(g) not in (None, over.get(g.metric, baseline_of(g))) for g in self.spec.gates):
+            raise ValueError(OTHER_OPPONENT)
         return self
 
 
@@ -242,7 +260,22 @@ _PRICED = cel(
     " (!has(self.spec.judge) || has(self.spec.judge.price)))",
     UNPRICED,
 )
-_JUDGED = cel("self.spec.metrics.exists(m, has(m.judged)) == has(self.spec.judge)", UNJUDGED)
+_JUDGED = cel(
+    "self.spec.metrics.exists(m, has(m.judged) || has(m.rubric) || has(m.preference)) == has(self.spec.judge)",
+    UNJUDGED,
+)
+_CHECKED = cel("!has(self.spec.judgeQuality) || has(self.spec.judge)", UNCHECKED)
+_KNOWN_OPPONENT = cel(
+    "self.spec.metrics.all(m, !has(m.preference) || (has(self.spec.baselines) &&"
+    " self.spec.baselines.exists(b, b.name == m.preference.over)))",
+    UNKNOWN_OPPONENT,
+)
+_SAME_OPPONENT = cel(
+    "self.spec.gates.all(g, self.spec.metrics.all(m, m.name != g.metric || !has(m.preference) ||"
+    " ((!has(g.superiority) || g.superiority.over == m.preference.over) &&"
+    " (!has(g.nonInferiority) || g.nonInferiority.to == m.preference.over))))",
+    OTHER_OPPONENT,
+)
 
 KIND = KindInfo(
     kind="Evaluation",
@@ -256,6 +289,9 @@ KIND = KindInfo(
         _RESERVED_NAME,
         _PRICED,
         _JUDGED,
+        _CHECKED,
+        _KNOWN_OPPONENT,
+        _SAME_OPPONENT,
         *immutable_after_start(
             "candidate",
             "baselines",
@@ -263,6 +299,7 @@ KIND = KindInfo(
             "generation",
             "metrics",
             "judge",
+            "judgeQuality",
             "gates",
             "statistics",
             "policy",

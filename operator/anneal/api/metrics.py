@@ -8,7 +8,20 @@ from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, EntryName
 
-METRICS = ("exactMatch", "normalizedMatch", "f1", "regex", "jsonField", "numeric", "label", "rougeL", "chrf", "judged")
+METRICS = (
+    "exactMatch",
+    "normalizedMatch",
+    "f1",
+    "regex",
+    "jsonField",
+    "numeric",
+    "label",
+    "rougeL",
+    "chrf",
+    "judged",
+    "rubric",
+    "preference",
+)
 
 
 class ExactMatch(ApiModel):
@@ -86,6 +99,27 @@ class Judged(ApiModel):
     )
 
 
+class Rubric(ApiModel):
+    """How well spec.judge finds the answer to meet criteria, graded 1 to 5 and scored (grade - 1) / 4."""
+
+    criteria: str = Field(
+        min_length=1, max_length=2048, description="What a good answer is, told to the judge with the scale."
+    )
+
+
+class Preference(ApiModel):
+    """Whether spec.judge prefers the candidate's answer to a baseline's: 1 won, 0.5 tie, 0 lost.
+
+    Every pair is judged in both orders; what is not the same in both is a tie. The difference to the baseline is the
+    share of rows won less the share lost.
+    """
+
+    over: EntryName = Field(description="Name of the baseline; gates on this metric compare with no other.")
+    criteria: str | None = Field(
+        default=None, max_length=2048, description="What makes an answer better, told to the judge. Default: none."
+    )
+
+
 class Metric(ApiModel):
     """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
 
@@ -102,6 +136,13 @@ class Metric(ApiModel):
     rouge_l: RougeL | None = Field(default=None, description=RougeL.__doc__)
     chrf: ChrF | None = Field(default=None, description=ChrF.__doc__)
     judged: Judged | None = Field(default=None, description=Judged.__doc__)
+    rubric: Rubric | None = Field(default=None, description=Rubric.__doc__)
+    preference: Preference | None = Field(default=None, description=Preference.__doc__)
+
+    @property
+    def needs_judge(self) -> bool:
+        """Whether spec.judge scores it."""
+        return any((self.judged, self.rubric, self.preference))
 
 
 class MetricResult(ApiModel):

@@ -28,6 +28,7 @@ from anneal.api.estimate import Sizes
 from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
+from anneal.api.judging import JudgeQuality
 from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Digest
@@ -225,7 +226,8 @@ class EvaluateRun(ApiModel):
     gates: list[Gate] = Field(description="What must hold.")
     statistics: Statistics = Field(description="How sure to be.")
     policy: Policy = Field(description="What to do with answers that could not be had.")
-    judge: Hosted | None = Field(default=None, description="Who grades answers for the judged metrics.")
+    judge: Hosted | None = Field(default=None, description="Who judges answers, for the metrics that need it.")
+    judge_quality: JudgeQuality | None = Field(default=None, description="What the judge must show.")
     budget: Budget | None = Field(default=None, description="What hosted models may cost.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
@@ -275,6 +277,9 @@ class PublishData(ApiModel):
 ModelRow = tuple[int, int, int, int, int, int, int, str, str]
 
 
+JudgedRow = tuple[int, int, int, str, str, str]
+
+
 class EvaluateData(ApiModel):
     """The judgement in numbers, as compact rows that fit a termination message whatever the names are.
 
@@ -296,7 +301,12 @@ class EvaluateData(ApiModel):
     )
     judge: tuple[int, int, str, str] | None = Field(
         default=None,
-        description="(answers judged, of them without a verdict, spent or '', what it called itself beyond).",
+        description="(answers and pairs judged, of them without a verdict, spent or '', what it called itself beyond).",
+    )
+    judged: list[JudgedRow] = Field(
+        default_factory=list,
+        description="Per judged metric: (metric, answers or pairs, of them without a verdict, swap consistency, ties,"
+        " length bias); '' for what cannot be told.",
     )
     report_uri: str = Field(description="URI of the report's folder.")
     report_digest: Digest = Field(description="Digest of report.json in it.")

@@ -164,15 +164,6 @@ class IncumbentStatus(ApiModel):
     base_digest: Digest = Field(description="Digest of that base model.")
 
 
-class JudgeResult(ApiModel):
-    """The judge's work, counted."""
-
-    model: str = Field(max_length=128, description="What the judge called itself.")
-    n: int = Field(ge=0, description="Answers judged.")
-    errors: int = Field(ge=0, description="Answers without a verdict; they count for nobody.")
-    cost: str | None = Field(default=None, max_length=24, description="Spent on the judge; only with a price.")
-
-
 class ModelResult(ApiModel):
     """One model's answers, counted."""
 

@@ -13,11 +13,14 @@ from tests.support.hosted_models import Asked, Said, Script, hosted_models
 from tests.unit.evaluator.builders import answered, evaluate_run
 from tests.unit.evaluator.hosted import PRICE, rows
 
+from anneal.api.metrics import Metric
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.errors import EvaluationError
-from anneal_evaluator.judging import INSTRUCTIONS, Judgements, judge_answers, verdict_of
+from anneal_evaluator.judging import Judgements, judge_answers
+from anneal_evaluator.judging.protocols import INSTRUCTIONS, protocol_of
 from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.score import Answers, score
+from anneal_hosted.answers import StoredAnswer
 from anneal_hosted.ledger import Ledger
 
 ROWS = rows("one", "two", "three")
@@ -42,6 +45,12 @@ def fair(asked: Asked) -> Said:
     given = document(asked)
     verdict = "correct" if given["answer"] == given["reference"] else "incorrect"
     return Said(json.dumps({"verdict": verdict}))
+
+
+def verdict_of(reply: StoredAnswer) -> float:
+    protocol = protocol_of(Metric.model_validate({"name": "right", "judged": {}}))
+    assert protocol is not None
+    return protocol.scores([reply])[0]
 
 
 def judging_run(url: str, directory: Path, **changes: Any) -> EvaluateRun:

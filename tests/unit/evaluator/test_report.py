@@ -52,7 +52,7 @@ class Case:
         found = judge_categories(self.run, scorers, self.scores, groups_of(self.rows), names)
         report = document(self.run, self.answers, self.judgement, "triton 2.51.0", FREE, {"scores.jsonl": "sha256:0"})
         confusion = confusions(self.run, scorers, self.rows, self.answers)
-        return report | {"confusion": confusion, "categories": categories(self.run, found)}
+        return report | {"judge": None, "confusion": confusion, "categories": categories(self.run, found)}
 
 
 def test_scores_are_of_answers_and_nothing_else() -> None:

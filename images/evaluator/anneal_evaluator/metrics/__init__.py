@@ -34,6 +34,8 @@ REGISTRY: dict[str, Callable[[Any], Scorer]] = {
     "rouge_l": rouge_l.scorer,
     "chrf": chrf.scorer,
     "judged": judged.scorer,
+    "rubric": judged.rubric_scorer,
+    "preference": judged.preference_scorer,
 }
 
 

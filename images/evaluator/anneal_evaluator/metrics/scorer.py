@@ -22,3 +22,5 @@ class Scorer:
     """Raises ValueError when no answer could be scored against this reference."""
     classify: Callable[[str], str] | None = None
     """The label that a text is, where the metric is one of labels: the report counts which is taken for which."""
+    over: str | None = None
+    """The baseline that the candidate is compared with, where scores are 1 won, 0.5 tie and 0 lost."""

@@ -43,6 +43,7 @@ def page(run: EvaluateRun, report: dict[str, Any], rows: Sequence[HeldOutRow], a
             evidence.categories(report),
             evidence.confusion(report),
             examples.wins_and_losses(run, rows, answers, scores),
+            evidence.judge(report),
             evidence.funnel(report),
             evidence.answers(report),
             examples.errors(run, answers),

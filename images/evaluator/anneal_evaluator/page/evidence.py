@@ -76,14 +76,16 @@ def categories(report: dict[str, Any]) -> str:
         return ""
     names = [m["name"] for m in report["models"]]
     lines = (
-        [said(c["category"], _NAME), escape(c["metric"]), c["n"], *(_score(c["scores"][name]) for name in names)]
+        [said(c["category"], _NAME), escape(c["metric"]), c["n"], *(_score(c["scores"].get(name)) for name in names)]
         for c in found
     )
     hint = "Few rows a category: to look into, not to decide on. In brackets, the interval."
     return section("By category", table(["Category", "Metric", "Rows", *names], lines), hint=hint)
 
 
-def _score(estimate: dict[str, Any]) -> str:
+def _score(estimate: dict[str, Any] | None) -> str:
+    if estimate is None:
+        return ""
     bounds = f"{100 * float(estimate['lower']):.0f} to {100 * float(estimate['upper']):.0f}"
     return f"{percent(estimate['value'])} <small>({bounds})</small>" if estimate["n"] else "none"
 
@@ -115,6 +117,23 @@ def confusion(report: dict[str, Any]) -> str:
             rows = ([said(c["reference"], _NAME), said(c["answered"], _NAME), c["rows"]] for c in wrong[:_CONFUSED])
             parts.append(section(f"Taken for another ({found['metric']})", table(["Label", "Answered", "Rows"], rows)))
     return "".join(parts)
+
+
+def judge(report: dict[str, Any]) -> str:
+    """Whether the judge can be believed."""
+    if (found := report["judge"]) is None:
+        return ""
+    told = ("swapConsistency", "ties", "lengthBias")
+    lines = (
+        [escape(m["metric"]), m["n"], m["errors"], *(escape(m[key]) if key in m else "" for key in told)]
+        for m in found["metrics"]
+    )
+    heads = ["Metric", "Judged", "No verdict", "Same in both orders", "Ties", "Length bias"]
+    hint = (
+        "Answers that it gave no verdict on count for nobody. Length bias is the rank correlation of how much longer"
+        " the candidate's answer is with how much better it was found: far above 0, it may go by length."
+    )
+    return section(f"The judge ({found['model']})", table(heads, lines), hint=hint)
 
 
 def answers(report: dict[str, Any]) -> str:

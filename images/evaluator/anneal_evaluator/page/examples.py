@@ -25,7 +25,8 @@ def wins_and_losses(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answe
         wrong = [i for i in np.argsort(scores[0, 0], kind="stable") if scores[0, 0, i] < 1]
         cards = _cards(run, rows, answers, wrong, [0])
         return section(f"Where the candidate is not right ({metric})", _column("Not right", wrong, cards))
-    return "".join(_against(run, rows, answers, scores, k) for k in range(1, len(run.models)))
+    compared = [k for k in range(1, len(run.models)) if not np.isnan(scores[0, k]).all()]
+    return "".join(_against(run, rows, answers, scores, k) for k in compared)
 
 
 def _against(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers, scores: Scores, baseline: int) -> str:

@@ -141,6 +141,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         statistics=spec.statistics,
         policy=spec.policy,
         judge=spec.judge,
+        judge_quality=spec.judge_quality,
         budget=spec.budget,
         report=mounted(report_location(seen, subject)),
         reporting=Reporting(url=reports.url) if reports else None,

@@ -10,9 +10,10 @@ from typing import Any
 from anneal.api.costs import amount, price_of
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.api.gates import Comparison, GateResult, Outcome
+from anneal.api.judging import JudgedMetric, JudgeResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
-from anneal.api.subjects import CANDIDATE, Baseline, Hosted, JudgeResult, ModelResult
+from anneal.api.subjects import CANDIDATE, Baseline, Hosted, ModelResult
 from anneal.api.verdicts import gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.benefit import cost_benefit
 from anneal.kinds.evaluation.children import Subject
@@ -39,6 +40,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         comparisons = _comparisons(spec, names, data)
         results = _results(spec, names, data)
         gates = _gates(spec, data)
+        judged = _judge(spec, data)
     except IndexError as error:
         raise ValueError("the result speaks of a metric or a model that the spec does not have") from error
     models = _models(spec, subject, data)
@@ -49,7 +51,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         models=models,
         cost=_cost(data),
         cost_benefit=cost_benefit(spec.serving_cost_per_hour, models) or None,
-        judge=_judge(spec, data),
+        judge=judged,
         results=results,
         comparisons=comparisons,
         gates=gates,
@@ -120,7 +122,10 @@ def _judge(spec: EvaluationSpec, data: EvaluateData) -> JudgeResult | None:
     if spec.judge is None or data.judge is None:
         return None
     asked, errors, spent, beyond = data.judge
-    return JudgeResult(model=_called(spec.judge.model, beyond), n=asked, errors=errors, cost=spent or None)
+    metrics = [JudgedMetric.of(spec.metrics[row[0]].name, row) for row in data.judged]
+    return JudgeResult(
+        model=_called(spec.judge.model, beyond), n=asked, errors=errors, cost=spent or None, metrics=metrics
+    )
 
 
 def _cost(data: EvaluateData) -> str | None:

@@ -21,7 +21,7 @@ from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.reasons import Reason
-from anneal.kinds.evaluation.vendors import vendor_of
+from anneal.kinds.evaluation.vendors import kin_of, vendor_of
 from anneal.kinds.modeldeployment.serving.triton import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of
@@ -151,17 +151,18 @@ def judge_is_contestant(ctx: Context) -> Decision | None:
     artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
     if artifact is None or ctx.candidate is None or ctx.spec.judge is None:
         return None
-    judge = vendor_of(ctx.spec.judge.model)
     contestants = {b.name: b.hosted.model for b in ctx.spec.baselines if b.hosted is not None}
     contestants["candidate"] = str(ctx.candidate["spec"]["model"]["uri"])
-    for name, model in contestants.items():
-        if vendor_of(model) == judge:
-            said = (
-                f"The judge {ctx.spec.judge.model} and {name} ({model}) are of one family, {judge}, and judges prefer"
-                " their own; choose a judge of another family and apply again"
-            )
-            return Decision(Verdict("Pending", Reason.JUDGE_IS_CONTESTANT, said, Health.STUCK))
-    return None
+    for name, deployment in deployments_of(ctx.spec.baselines).items():
+        served = incumbent_of(name, ctx.seen.get("ModelDeployment", deployment) or {}, artifact)
+        contestants[name] = served.base_uri
+    if (kin := kin_of(ctx.spec.judge.model, contestants)) is None:
+        return None
+    said = (
+        f"The judge {ctx.spec.judge.model} and {kin} ({contestants[kin]}) are of one family,"
+        f" {vendor_of(contestants[kin])}, and judges prefer their own; choose a judge of another family and apply again"
+    )
+    return Decision(Verdict("Pending", Reason.JUDGE_IS_CONTESTANT, said, Health.STUCK))
 
 
 def rows_are_too_few(ctx: Context) -> Decision | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _VENDORS = {
     "OpenAI": ("gpt", "chatgpt", "o1", "o3", "o4", "davinci"),
@@ -26,3 +27,8 @@ def vendor_of(model: str) -> str:
         if any(re.match(rf"(meta-)?{family}(?![a-z])", name) for family in families):
             return vendor
     return re.split(r"[^a-z]", name)[0] or name
+
+
+def kin_of(judge: str, contestants: Mapping[str, str]) -> str | None:
+    """Who of `contestants`, whose models are told by their names, is of the judge's family; None when nobody is."""
+    return next((name for name, model in contestants.items() if vendor_of(model) == vendor_of(judge)), None)

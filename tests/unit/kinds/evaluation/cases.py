@@ -208,11 +208,21 @@ CASES: dict[str, Case] = {
         READY,
         requeue_after=1.0,
     ),
+    "the judge is of the family of what is served now": Case(
+        with_incumbent(
+            {**SERVING, "revisions": [{**r, "baseUri": "pvc://hub/gpt-oss-20b"} for r in SERVING["revisions"]]},
+            judge="gpt-5",
+        ),
+        "Pending",
+        Reason.JUDGE_IS_CONTESTANT,
+        "The judge gpt-5 and champion (pvc://hub/gpt-oss-20b) are of one family, OpenAI",
+        frozenset({"Stalled"}),
+    ),
     "a judged metric without a judge": Case(
         at({}, spec={"metrics": [{"name": "accuracy", "judged": {}}]}),
         "Pending",
         Reason.INVALID_SPEC,
-        "a judged metric and spec.judge need each other",
+        "a judged, rubric or preference metric and spec.judge need each other",
         frozenset({"Stalled"}),
     ),
     # the pod

@@ -75,9 +75,10 @@ SERVING: Json = {
 }
 
 
-def with_incumbent(status: Json | None, **more: Any) -> Seen:
+def with_incumbent(status: Json | None, judge: str | None = None, **more: Any) -> Seen:
     """A finished candidate, an incumbent baseline, and the ModelDeployment with that status, if there is one."""
-    given = at({}, job=DONE, spec={"baselines": [INCUMBENT], "gates": [ABSOLUTE]}, **more)
+    spec = {"baselines": [INCUMBENT], "gates": [ABSOLUTE], **(judged_by(judge) if judge else {})}
+    given = at({}, job=DONE, spec=spec, **more)
     deployment = None if status is None else as_stored(model_deployment(), **status)
     return replace(given, found={**given.found, Reference("ModelDeployment", "intents"): deployment})
 

@@ -163,10 +163,18 @@ def test_status_tells_of_the_judge() -> None:
         results=[],
         gates=[("Passed", "0.97", "0.93", "0.99", None)],
         judge=(300, 2, "0.250000", "-2506"),
+        judged=[(0, 300, 2, "0.8500", "0.3000", "")],
     )
     spec = {"baselines": [HOSTED], **judged_by("mistral-large")}
     status = plan(succeeded(found, spec=spec), NOW).status
-    assert status["judge"] == {"model": "mistral-large-2506", "n": 300, "errors": 2, "cost": "0.250000"}
+    shown = {"metric": "accuracy", "n": 300, "errors": 2, "swapConsistency": "0.8500", "ties": "0.3000"}
+    assert status["judge"] == {
+        "model": "mistral-large-2506",
+        "n": 300,
+        "errors": 2,
+        "cost": "0.250000",
+        "metrics": [shown],
+    }
     assert status["cost"] == "0.750000"
 
 
