@@ -203,9 +203,10 @@ async def _ask(interview: Interview, question: Question) -> None:
 
 async def _attempt(interview: Interview, question: Question) -> StoredAnswer:
     """One request. The most that it can cost is noted before it is sent."""
-    started, most = time.monotonic(), question.most
+    most = question.most
     if most is not None:
         await interview.ledger.reserve(question.model, question.key, most)
+    started = time.monotonic()
     try:
         async with asyncio.timeout(interview.generation.timeout_seconds):
             reply = await interview.endpoints[question.model].ask(

@@ -162,10 +162,21 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {},
         f"exactly one of {', '.join(METRICS)} must be set",
     ),
-    ("Evaluation", "spec.gates.0.absolute", None, "exactly one of absolute, superiority, nonInferiority must be set"),
+    ("Evaluation", "spec.gates.0.absolute", None, "exactly one of absolute, superiority, nonInferiority, latency"),
     ("Evaluation", "spec.serving", {}, "exactly one of triton must be set"),
     ("Evaluation", "spec.gates.0.metric", "nope", "every gate must name a metric of spec.metrics"),
     ("Evaluation", "spec.gates.1.superiority.over", "nope", "must name a baseline of spec.baselines"),
+    ("Evaluation", "spec.gates.0.absolute", {}, "exactly one of minLowerBound, maxUpperBound must be set"),
+    (
+        "Evaluation",
+        "spec.gates",
+        [{"metric": "accuracy", "latency": {"maxMilliseconds": 9}}],
+        "metric is what absolute",
+    ),
+    ("Evaluation", "spec.gates", [{"absolute": {"maxUpperBound": "0.1"}}], "metric is what absolute"),
+    ("Evaluation", "spec.gates", [{"latency": {"maxRatio": "1.2"}}], "to and maxRatio need each other"),
+    ("Evaluation", "spec.gates", [{"latency": {"maxRatio": "1", "to": "nope"}}], "must name a baseline of"),
+    ("Evaluation", "spec.gates", [{"cost": {"maxPerQuery": "0.01"}}], "a cost gate needs spec.servingCostPerHour"),
     ("Evaluation", "spec.baselines.0.name", "candidate", "a baseline cannot be named 'candidate'"),
     ("Evaluation", "spec.baselines", [{"name": "base", "hosted": {}}], "exactly one of openAI, anthropic must be set"),
     (
@@ -261,6 +272,7 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "gates": ("spec.gates", [{"metric": "accuracy", "absolute": {"minLowerBound": "0.1"}}]),
         "statistics": ("spec.statistics.seed", 4),
         "budget": ("spec.budget", {"cost": "5"}),
+        "servingCostPerHour": ("spec.servingCostPerHour", "2"),
         "policy": ("spec.policy.maxErrorRate", "0.5"),
         "resources": ("spec.resources.cpu", "2"),
         "scheduling": ("spec.scheduling.priorityClassName", "high"),
@@ -302,8 +314,9 @@ def with_known_names(spec: dict[str, Any]) -> dict[str, Any]:
         for i, entry in enumerate(entries):
             entry["name"] = f"n{i}"
     for gate in named["gates"]:
-        gate["metric"] = "n0"
-        for test, member in (("superiority", "over"), ("nonInferiority", "to")):
+        if "latency" not in gate and "cost" not in gate:
+            gate["metric"] = "n0"
+        for test, member in (("superiority", "over"), ("nonInferiority", "to"), ("latency", "to"), ("cost", "to")):
             if test in gate and "baselines" in named:
                 gate[test][member] = "n0"
     for metric in named["metrics"]:

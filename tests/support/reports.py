@@ -17,6 +17,7 @@ from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.page import page
 from anneal_evaluator.report import categories, document
 from anneal_evaluator.score import score, scorers_of
+from anneal_evaluator.taken import Taken
 from anneal_hosted.answers import StoredAnswer
 
 ROWS = 150
@@ -62,7 +63,7 @@ def example(hostile: str = HOSTILE) -> Example:
     scorers = scorers_of(run.metrics, rows)
     scores = score(run, scorers, rows, answers)
     groups = groups_of(rows)
-    judgement = judge(run, scorers, scores, groups)
+    judgement = judge(run, scorers, scores, groups, Taken.of(run, answers, groups))
     found = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
     files = {f"responses-{name}.jsonl": digest_of_bytes(name.encode()) for name in answers}
     report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
@@ -84,7 +85,11 @@ def _run() -> EvaluateRun:
             {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.10"}},
             {"metric": "accuracy", "nonInferiority": {"to": "incumbent", "margin": "0.05"}},
             {"metric": "overlap", "absolute": {"minLowerBound": "0.99"}},
+            {"latency": {"maxMilliseconds": 1000}},
+            {"latency": {"percentile": 99, "to": "base", "maxRatio": "1.5"}},
+            {"cost": {"maxPerQuery": "0.0001"}},
         ],
+        servingCostPerHour="1.80",
     )
 
 

@@ -16,21 +16,23 @@ from numpy.typing import NDArray
 from anneal.api import power
 from anneal.api.gates import Gate, Outcome
 from anneal.api.runs import EvaluateRun
-from anneal.api.verdicts import baseline_of, bound, decide, verdict
+from anneal.api.verdicts import Measure, baseline_of, bound, decide, measure_of, verdict
 from anneal_evaluator.errors import TOO_MANY_ERRORS, EvaluationError
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.score import Answers
 from anneal_evaluator.statistics import shares
 from anneal_evaluator.statistics.bootstrap import Grouped, Groups, bootstrap_mean
 from anneal_evaluator.statistics.interval import Interval
+from anneal_evaluator.taken import Taken, share_beyond, taken_by
 from anneal_hosted.answers import REPEATABLE, StoredAnswer
 
 Scores = NDArray[np.float64]
-Method = Literal["Wilson", "ClopperPearson", "Tango", "Bootstrap", "ClusterBootstrap"]
+Method = Literal["Wilson", "ClopperPearson", "Tango", "Bootstrap", "ClusterBootstrap", "OrderStatistics", "Mover"]
 
 _SHARE, _DIFFERENCE = Interval(0.0, 1.0), Interval(-1.0, 1.0)
 
 UNDECIDED: Outcome = "Inconclusive"
+_METHODS: dict[Measure, Method] = {"Ratio": "Mover", "Milliseconds": "OrderStatistics", "Cost": "Bootstrap"}
 _CATEGORIES = 30  # at most, in the report
 _EXAMPLES = 3
 _WORDS = {
@@ -55,7 +57,7 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric of one model, or the difference of two."""
+    """One metric of one model, the difference of two, or what their answers took (`anneal.api.verdicts.Measure`)."""
 
     n: int
     """Rows that it rests on."""
@@ -131,10 +133,13 @@ def _shown(answer: StoredAnswer) -> str:
     return f"{answer.detail[:160]}{said}"
 
 
-def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: Groups) -> Judgement:
+def judge(
+    run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: Groups, taken: Taken | None = None
+) -> Judgement:
     """Estimates and gates from scores of shape [metrics, models, rows], NaN where there is no answer.
 
-    `groups`, of shape [rows], says which rows belong together, and so are not independent.
+    `groups`, of shape [rows], says which rows belong together, and so are not independent; `taken` is what gates on
+    latency and cost are decided by, and is needed for them alone.
     """
     baselines = {m: _baselines(run, scorer) for m, scorer in enumerate(scorers)}
     samples = {
@@ -152,7 +157,12 @@ def judge(run: EvaluateRun, scorers: Sequence[Scorer], scores: Scores, groups: G
     return Judgement(
         results,
         [_compare(run, *at, pairs[at], difference) for at, difference in differences.items()],
-        [_decide(run, gate, samples, differences) for gate in run.gates],
+        [
+            _decide(run, gate, samples, differences)
+            if gate.metric is not None
+            else _decide_taken(run, gate, taken or Taken.of(run, dict.fromkeys(run.models, ()), groups[:0]))
+            for gate in run.gates
+        ],
         run.policy.on_inconclusive,
     )
 
@@ -257,7 +267,7 @@ def _decide(
     samples: Mapping[tuple[int, int], _Sample],
     differences: Mapping[tuple[int, int], Estimate],
 ) -> GateDecision:
-    metric = [m.name for m in run.metrics].index(gate.metric)
+    metric = next(i for i, m in enumerate(run.metrics) if m.name == gate.metric)
     baseline = baseline_of(gate)
     if baseline is None:
         estimate = _demanded_mean(run, samples[metric, 0])
@@ -265,6 +275,20 @@ def _decide(
         estimate = differences[metric, 1 + [b.name for b in run.baselines].index(baseline)]
     outcome = decide(gate, estimate.bounds.lower, estimate.bounds.upper)
     return GateDecision(gate, outcome, estimate, _rows_needed(run, gate, estimate) if outcome == UNDECIDED else None)
+
+
+def _decide_taken(run: EvaluateRun, gate: Gate, taken: Taken) -> GateDecision:
+    """A gate on latency or cost."""
+    found = taken_by(run, gate, taken)
+    method: Method = _METHODS[measure_of(gate)]
+    estimate = Estimate(found.n, found.value, found.bounds, 0.0, method)
+    outcome = decide(gate, found.bounds.lower, found.bounds.upper)
+    needed = None
+    if outcome == UNDECIDED and method == "OrderStatistics" and found.n:
+        seen, allowed = share_beyond(gate, taken)
+        variances = (allowed * (1 - allowed), seen * (1 - seen))
+        needed = power.rows_needed(abs(seen - allowed), *variances, _confidence(run))
+    return GateDecision(gate, outcome, estimate, None if needed is None else max(needed, found.n + 1))
 
 
 def _rows_needed(run: EvaluateRun, gate: Gate, estimate: Estimate) -> int | None:

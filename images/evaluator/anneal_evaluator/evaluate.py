@@ -26,6 +26,7 @@ from anneal_evaluator.report import categories, data, document, gate_sentence, w
 from anneal_evaluator.respond import check_prompts, questions
 from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import score, scorers_of, write_scores
+from anneal_evaluator.taken import Taken
 from anneal_evaluator.triton import TritonEndpoint
 from anneal_hosted.answers import AnswerFile, write_atomically
 from anneal_hosted.asking import PATIENCE_SECONDS, Interview, Question, ask_all, check_snapshots, patiently
@@ -66,7 +67,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     judgements = judge_answers(run, rows, answers, ledger, patience_seconds)
     scores = score(run, scorers, rows, answers, judgements.scores if judgements else None)
     groups = groups_of(rows)
-    judgement = judge(run, scorers, scores, groups)
+    judgement = judge(run, scorers, scores, groups, Taken.of(run, answers, groups))
     by_category = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
     write_scores(directory / SCORES_FILE, run, rows, scores)
     for model in run.models:
@@ -141,7 +142,7 @@ def check_names(run: EvaluateRun) -> None:
         raise mistake(INVALID_RUN, f"{len(run.models)} models were named for {len(run.baselines)} baselines.")
     metrics, baselines = {m.name for m in run.metrics}, {b.name for b in run.baselines}
     for gate in run.gates:
-        if gate.metric not in metrics:
+        if gate.metric is not None and gate.metric not in metrics:
             raise mistake(INVALID_RUN, f"A gate names the metric {gate.metric}, which spec.metrics does not have.")
         if (name := baseline_of(gate)) is not None and name not in baselines:
             raise mistake(INVALID_RUN, f"A gate names the baseline {name}, which spec.baselines does not have.")

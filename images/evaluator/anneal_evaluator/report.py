@@ -17,7 +17,7 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.costs import amount
 from anneal.api.runs import EvaluateData, EvaluateRun
 from anneal.api.subjects import CANDIDATE, Hosted
-from anneal.api.verdicts import baseline_of, bound, gate_name, required, sentence
+from anneal.api.verdicts import baseline_of, bound, gate_name, is_ceiling, measure_of, required, sentence
 from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
 from anneal_evaluator.score import Answers
 from anneal_hosted.answers import StoredAnswer, write_atomically
@@ -33,15 +33,20 @@ def number(value: float) -> str:
     return f"{value:.4f}"
 
 
+def gate_numbers(decision: GateDecision) -> tuple[str, str, str]:
+    """(estimate, lower, upper) with the decimals that its unit needs; 'inf' where nothing bounds it from above."""
+    decimals = {"Milliseconds": 1, "Cost": 6}.get(measure_of(decision.gate), 4)
+    estimate = decision.estimate
+    value, lower, upper = (f"{x:.{decimals}f}" for x in (estimate.value, estimate.bounds.lower, estimate.bounds.upper))
+    return value, lower, upper
+
+
 def gate_sentence(run: EvaluateRun, decision: GateDecision) -> str:
     """The gate's outcome for people."""
-    estimate = decision.estimate
     return sentence(
         decision.gate,
         decision.outcome,
-        number(estimate.value),
-        number(estimate.bounds.lower),
-        number(estimate.bounds.upper),
+        *gate_numbers(decision),
         run.statistics.confidence,
         decision.rows_needed,
     )
@@ -72,19 +77,7 @@ def document(
             for (m, k), estimate in judgement.results.items()
         ],
         "comparisons": [_comparison(run, comparison) for comparison in judgement.comparisons],
-        "gates": [
-            {
-                "gate": gate_name(decision.gate),
-                "baseline": baseline_of(decision.gate),
-                "bound": number(bound(decision.gate)),
-                "outcome": decision.outcome,
-                "required": required(decision.gate),
-                "message": gate_sentence(run, decision),
-                "rowsNeeded": decision.rows_needed,
-                **_estimate(decision.estimate),
-            }
-            for decision in judgement.gates
-        ],
+        "gates": [_gate(run, decision) for decision in judgement.gates],
         "files": dict(files),
     }
 
@@ -134,16 +127,7 @@ def data(run: EvaluateRun, answers: Answers, judgement: Judgement, spent: Spent,
             )
             for c in judgement.comparisons
         ],
-        gates=[
-            (
-                d.outcome,
-                number(d.estimate.value),
-                number(d.estimate.bounds.lower),
-                number(d.estimate.bounds.upper),
-                d.rows_needed,
-            )
-            for d in judgement.gates
-        ],
+        gates=[(d.outcome, *gate_numbers(d), d.rows_needed) for d in judgement.gates],
         report_uri=run.report.uri,
         report_digest=report_digest,
     )
@@ -204,6 +188,25 @@ def _model(run: EvaluateRun, index: int, answers: Answers, spent: Spent) -> dict
         **({"cost": cost} if cost else {}),
         "secondsP50": number(float(p50)),
         "secondsP95": number(float(p95)),
+    }
+
+
+def _gate(run: EvaluateRun, decision: GateDecision) -> dict[str, Any]:
+    value, lower, upper = gate_numbers(decision)
+    return {
+        "gate": gate_name(decision.gate),
+        "measure": measure_of(decision.gate),
+        "baseline": baseline_of(decision.gate),
+        "bound": f"{bound(decision.gate):g}",
+        "isCeiling": is_ceiling(decision.gate),
+        "outcome": decision.outcome,
+        "required": required(decision.gate),
+        "message": gate_sentence(run, decision),
+        "rowsNeeded": decision.rows_needed,
+        **_estimate(decision.estimate),
+        "value": value,
+        "lower": lower,
+        "upper": upper,
     }
 
 

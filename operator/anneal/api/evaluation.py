@@ -103,8 +103,8 @@ class EvaluationSpec(ApiModel):
     budget: Budget | None = Field(default=None, description="What hosted models may cost. Default: no limit.")
     serving_cost_per_hour: Decimal | None = Field(
         default=None,
-        description="What serving the candidate costs in an hour, in the currency of the hosted prices, for"
-        " status.costBenefit. Default: it is not told.",
+        description="What serving the candidate costs in an hour, in the currency of the hosted prices, for cost gates"
+        " and status.costBenefit. Default: it is not told.",
     )
     resources: Resources = Field(default_factory=Resources, description="What the serving container asks for.")
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the pod may run.")
@@ -192,7 +192,8 @@ class EvaluationStatus(ApiModel):
 
 
 UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
-UNKNOWN_BASELINE = "every superiority or nonInferiority gate must name a baseline of spec.baselines"
+UNKNOWN_BASELINE = "every gate that compares must name a baseline of spec.baselines"
+UNKNOWN_COST = "a cost gate needs spec.servingCostPerHour, and its 'to' must name a hosted baseline with a price"
 UNPRICED = "spec.budget needs the price of every hosted baseline and of the judge"
 UNJUDGED = "a judged, rubric or preference metric and spec.judge need each other"
 UNCHECKED = "spec.judgeQuality needs spec.judge"
@@ -215,12 +216,14 @@ class Evaluation(ApiModel):
             raise ValueError("names of metrics and of baselines must be unique")
         if CANDIDATE in baselines:
             raise ValueError(RESERVED_NAME)
-        if any(g.metric not in metrics for g in self.spec.gates):
+        if any(g.metric is not None and g.metric not in metrics for g in self.spec.gates):
             raise ValueError(UNKNOWN_METRIC)
-        compared = {g.superiority.over for g in self.spec.gates if g.superiority}
-        compared |= {g.non_inferiority.to for g in self.spec.gates if g.non_inferiority}
-        if not compared <= baselines:
+        if not {name for g in self.spec.gates if (name := baseline_of(g)) is not None} <= baselines:
             raise ValueError(UNKNOWN_BASELINE)
+        priced = {b.name for b in self.spec.baselines if b.hosted and b.hosted.price}
+        costs = [g.cost for g in self.spec.gates if g.cost]
+        if costs and (self.spec.serving_cost_per_hour is None or not {c.to for c in costs if c.to} <= priced):
+            raise ValueError(UNKNOWN_COST)
         hosted = [*(b.hosted for b in self.spec.baselines), self.spec.judge]
         if self.spec.budget and any(h is not None and h.price is None for h in hosted):
             raise ValueError(UNPRICED)
@@ -235,20 +238,35 @@ class Evaluation(ApiModel):
         over = {m.name: m.preference.over for m in self.spec.metrics if m.preference}
         if not set(over.values()) <= {b.name for b in self.spec.baselines}:
             raise ValueError(UNKNOWN_OPPONENT)
-        if any(baseline_of(g) not in (None, over.get(g.metric, baseline_of(g))) for g in self.spec.gates):
+        if any(g.metric in over and baseline_of(g) not in (None, over[g.metric]) for g in self.spec.gates):
             raise ValueError(OTHER_OPPONENT)
         return self
 
 
 _KNOWN_METRIC = cel(
-    "self.spec.gates.all(g, self.spec.metrics.exists(m, m.name == g.metric))",
+    "self.spec.gates.all(g, !has(g.metric) || self.spec.metrics.exists(m, m.name == g.metric))",
     UNKNOWN_METRIC,
 )
 _KNOWN_BASELINE = cel(
-    "self.spec.gates.all(g, (!has(g.superiority) || (has(self.spec.baselines) &&"
-    " self.spec.baselines.exists(b, b.name == g.superiority.over))) && (!has(g.nonInferiority) ||"
-    " (has(self.spec.baselines) && self.spec.baselines.exists(b, b.name == g.nonInferiority.to))))",
+    "self.spec.gates.all(g, "
+    + " && ".join(
+        f"(!has(g.{test}) || {optional}(has(self.spec.baselines) &&"
+        f" self.spec.baselines.exists(b, b.name == g.{test}.{name})))"
+        for test, name, optional in (
+            ("superiority", "over", ""),
+            ("nonInferiority", "to", ""),
+            ("latency", "to", "!has(g.latency.to) || "),
+            ("cost", "to", "!has(g.cost.to) || "),
+        )
+    )
+    + ")",
     UNKNOWN_BASELINE,
+)
+_KNOWN_COST = cel(
+    "self.spec.gates.all(g, !has(g.cost) || (has(self.spec.servingCostPerHour) && (!has(g.cost.to) ||"
+    " (has(self.spec.baselines) && self.spec.baselines.exists(b, b.name == g.cost.to && has(b.hosted) &&"
+    " has(b.hosted.price))))))",
+    UNKNOWN_COST,
 )
 _RESERVED_NAME = cel(
     f"!has(self.spec.baselines) || self.spec.baselines.all(b, b.name != '{CANDIDATE}')",
@@ -271,7 +289,7 @@ _KNOWN_OPPONENT = cel(
     UNKNOWN_OPPONENT,
 )
 _SAME_OPPONENT = cel(
-    "self.spec.gates.all(g, self.spec.metrics.all(m, m.name != g.metric || !has(m.preference) ||"
+    "self.spec.gates.all(g, !has(g.metric) || self.spec.metrics.all(m, m.name != g.metric || !has(m.preference) ||"
     " ((!has(g.superiority) || g.superiority.over == m.preference.over) &&"
     " (!has(g.nonInferiority) || g.nonInferiority.to == m.preference.over))))",
     OTHER_OPPONENT,
@@ -286,6 +304,7 @@ KIND = KindInfo(
     rules=(
         _KNOWN_METRIC,
         _KNOWN_BASELINE,
+        _KNOWN_COST,
         _RESERVED_NAME,
         _PRICED,
         _JUDGED,
@@ -304,6 +323,7 @@ KIND = KindInfo(
             "statistics",
             "policy",
             "budget",
+            "servingCostPerHour",
             "resources",
             "scheduling",
         ),

@@ -6,16 +6,27 @@ from typing import Literal
 
 from pydantic import Field
 
-from anneal.api.model import ApiModel, Decimal, EntryName, Sentence
+from anneal.api.model import ApiModel, Decimal, EntryName, Rule, Sentence
 
-TESTS = ("absolute", "superiority", "nonInferiority")
+#: Tests of a metric's scores, and of what answers take.
+METRIC_TESTS = ("absolute", "superiority", "nonInferiority")
+TESTS = (*METRIC_TESTS, "latency", "cost")
 Outcome = Literal["Passed", "Failed", "Inconclusive"]
 
 
 class Absolute(ApiModel):
-    """The metric itself must be high enough: decided on its confidence bounds, never on the point."""
+    """The metric itself must be high or low enough: decided on its confidence bounds, never on the point."""
 
-    min_lower_bound: Decimal = Field(description="The lower confidence bound must be at least this, 0 to 1.")
+    ONE_OF = ("minLowerBound", "maxUpperBound")
+
+    min_lower_bound: Decimal | None = Field(
+        default=None,
+        description="The lower confidence bound must be at least this, 0 to 1: more is better. Default: none.",
+    )
+    max_upper_bound: Decimal | None = Field(
+        default=None,
+        description="The upper confidence bound must be at most this, 0 to 1: less is better. Default: none.",
+    )
 
 
 class Superiority(ApiModel):
@@ -35,15 +46,91 @@ class NonInferiority(ApiModel):
     margin: Decimal = Field(description="Largest loss that is acceptable, 0 to 1.")
 
 
+def _relative(limit: str) -> tuple[Rule, ...]:
+    """`to` and `maxRatio` belong together, and stand in place of the absolute limit."""
+    return (
+        Rule(
+            cel="has(self.to) == has(self.maxRatio)",
+            holds=lambda test: (test.to is None) == (test.max_ratio is None),
+            message=f"to and maxRatio need each other; set them, or {limit} alone",
+        ),
+    )
+
+
+class Latency(ApiModel):
+    """Answers must be quick: a percentile of their seconds, under the load of generation.concurrency."""
+
+    ONE_OF = ("maxMilliseconds", "maxRatio")
+    RULES = _relative("maxMilliseconds")
+
+    percentile: int = Field(
+        default=95,
+        ge=50,
+        le=99,
+        description="Which percentile of the time from question to answer. The 95th needs 72 rows, the 99th 368."
+        " Default: 95.",
+    )
+    max_milliseconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=3_600_000,
+        description="The upper confidence bound of that percentile must be at most this, in milliseconds."
+        " Default: none.",
+    )
+    to: EntryName | None = Field(default=None, description="Name of the baseline to compare with. Default: none.")
+    max_ratio: Decimal | None = Field(
+        default=None,
+        description='Its upper bound must be at most this many times that of the baseline, such as "1.2".'
+        " Default: none.",
+    )
+
+
+class Cost(ApiModel):
+    """A query must be cheap: the hour of spec.servingCostPerHour over the queries that the server answers in it."""
+
+    ONE_OF = ("maxPerQuery", "maxRatio")
+    RULES = _relative("maxPerQuery")
+
+    max_per_query: Decimal | None = Field(
+        default=None,
+        description="The upper bound of the price of a query must be at most this, in the currency of the prices."
+        " Default: none.",
+    )
+    to: EntryName | None = Field(default=None, description="Name of a hosted baseline with a price. Default: none.")
+    max_ratio: Decimal | None = Field(
+        default=None,
+        description='The upper bound must be at most this many times the price of a query there, such as "0.5".'
+        " Default: none.",
+    )
+    queries_per_hour: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Traffic to expect; what the server could answer beyond it is paid for, too. Default: as many as"
+        " the server answers when it always has generation.concurrency questions.",
+    )
+
+
 class Gate(ApiModel):
-    """One demand on one metric. Exactly one test is set; all gates must pass."""
+    """One demand on a metric, on latency or on cost. Exactly one test is set; all gates must pass."""
 
     ONE_OF = TESTS
+    RULES = (
+        Rule(
+            cel=f"has(self.metric) == ({' || '.join(f'has(self.{test})' for test in METRIC_TESTS)})",
+            holds=lambda gate: (gate.metric is None) == bool(gate.latency or gate.cost),
+            message=f"metric is what {', '.join(METRIC_TESTS)} are about; latency and cost have none",
+        ),
+    )
 
-    metric: EntryName = Field(description="Name of a metric of this object.")
+    metric: EntryName | None = Field(
+        default=None, description="Name of a metric of this object; required but for latency and cost. Default: none."
+    )
     absolute: Absolute | None = Field(default=None, description=Absolute.__doc__)
     superiority: Superiority | None = Field(default=None, description=Superiority.__doc__)
     non_inferiority: NonInferiority | None = Field(default=None, description=NonInferiority.__doc__)
+    latency: Latency | None = Field(default=None, description=Latency.__doc__)
+    cost: Cost | None = Field(default=None, description=Cost.__doc__)
 
 
 class Statistics(ApiModel):

@@ -31,7 +31,7 @@ from anneal.api.gates import Gate, Outcome, Statistics
 from anneal.api.judging import JudgeQuality
 from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
-from anneal.api.model import ApiModel, Digest
+from anneal.api.model import ApiModel, Decimal, Digest
 from anneal.api.sources import Resolved
 from anneal.api.subjects import Baseline, Budget, Generation, Hosted
 from anneal.api.training import Remarks, Training, TrainingStatus
@@ -229,6 +229,7 @@ class EvaluateRun(ApiModel):
     judge: Hosted | None = Field(default=None, description="Who judges answers, for the metrics that need it.")
     judge_quality: JudgeQuality | None = Field(default=None, description="What the judge must show.")
     budget: Budget | None = Field(default=None, description="What hosted models may cost.")
+    serving_cost_per_hour: Decimal | None = Field(default=None, description="What serving the candidate costs.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anneal.api.gates import Gate, Outcome
-from anneal.api.verdicts import decide, sentence, verdict
+from anneal.api.verdicts import bound, decide, gate_name, required, sentence, verdict
 
 
 def gate(**test: Any) -> Gate:
@@ -16,6 +16,7 @@ def gate(**test: Any) -> Gate:
 
 ABSOLUTE = gate(absolute={"minLowerBound": "0.85"})
 SUPERIOR = gate(superiority={"over": "base", "minEffect": "0.20"})
+RARE = gate(absolute={"maxUpperBound": "0.01"})
 NOT_WORSE = gate(nonInferiority={"to": "base", "margin": "0.05"})
 
 
@@ -31,6 +32,9 @@ NOT_WORSE = gate(nonInferiority={"to": "base", "margin": "0.05"})
         (NOT_WORSE, -0.04, 0.1, "Passed"),
         (NOT_WORSE, -0.05, 0.1, "Inconclusive"),
         (NOT_WORSE, -0.3, -0.05, "Failed"),
+        (RARE, 0.0, 0.01, "Passed"),
+        (RARE, 0.0, 0.02, "Inconclusive"),
+        (RARE, 0.02, 0.1, "Failed"),
     ],
 )
 def test_a_gate_decides_on_its_bounds(which: Gate, lower: float, upper: float, outcome: Outcome) -> None:
@@ -53,3 +57,20 @@ def test_the_sentence_tells_what_was_seen_demanded_and_needed() -> None:
         "accuracy superiority over base is undecided: difference 0.30 (95% interval 0.10 to 0.50), demanded > 0.20."
         " The rows cannot tell; about 240 held-out rows would."
     )
+
+
+@pytest.mark.parametrize(
+    ("test", "name", "demand"),
+    [
+        ({"latency": {"percentile": 99, "maxMilliseconds": 800}}, "latency p99", "<= 800"),
+        ({"latency": {"to": "base", "maxRatio": "1.2"}}, "latency p95 against base", "<= 1.2"),
+        ({"cost": {"maxPerQuery": "0.002"}}, "cost per query", "<= 0.002"),
+        ({"cost": {"to": "premium", "maxRatio": "0.5"}}, "cost per query against premium", "<= 0.5"),
+        ({"metric": "unsafe", "absolute": {"maxUpperBound": "0.01"}}, "unsafe absolute", "<= 0.01"),
+    ],
+)
+def test_what_answers_take_is_demanded_from_above(test: dict[str, Any], name: str, demand: str) -> None:
+    demanded = Gate.model_validate(test)
+    assert (gate_name(demanded), required(demanded)) == (name, demand)
+    assert decide(demanded, 0.0, bound(demanded)) == "Passed"
+    assert decide(demanded, bound(demanded) * 1.1, 1e9) == "Failed"

@@ -21,6 +21,8 @@ _METHODS = {
     "Tango": "Tango's score interval of paired shares",
     "Bootstrap": "bootstrap over rows, expanded percentiles",
     "ClusterBootstrap": "bootstrap over groups of rows, expanded percentiles",
+    "OrderStatistics": "order statistics",
+    "Mover": "of a ratio from those of both (MOVER)",
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -9,7 +12,29 @@ from anneal_evaluator.page.elements import SYMBOLS, percent, points, section
 from anneal_evaluator.page.plot import Axis, interval, scale_of
 from anneal_evaluator.statistics.interval import Interval
 
-_SHARE, _DIFFERENCE = Interval(0.0, 1.0), Interval(-1.0, 1.0)
+
+@dataclass(frozen=True)
+class _Unit:
+    """How a measure is written and drawn."""
+
+    written: Callable[[float | str], str]
+    name: str
+    scale: Interval
+    finest: float
+    """Shortest distance of two ticks."""
+
+
+def _plain(value: float | str) -> str:
+    return "without bound" if math.isinf(float(value)) else f"{float(value):.7g}"
+
+
+_UNITS = {
+    "Score": _Unit(percent, "", Interval(0.0, 1.0), 0.01),
+    "Difference": _Unit(points, " points", Interval(-1.0, 1.0), 0.01),
+    "Milliseconds": _Unit(_plain, " ms", Interval(0.0, math.inf), 1),
+    "Ratio": _Unit(_plain, " times", Interval(0.0, math.inf), 0.01),
+    "Cost": _Unit(_plain, "", Interval(0.0, math.inf), 1e-6),
+}
 
 
 def gates(report: dict[str, Any]) -> str:
@@ -23,17 +48,18 @@ def gates(report: dict[str, Any]) -> str:
 
 
 def _card(gate: dict[str, Any]) -> str:
-    outcome, compares = gate["outcome"], gate["baseline"] is not None
-    written = points if compares else percent
+    outcome, unit = gate["outcome"], _UNITS[gate["measure"]]
+    written = unit.written
     values = [float(gate[k]) for k in ("value", "lower", "upper", "bound")]
-    axis = Axis.around(values, _DIFFERENCE if compares else _SHARE)
+    axis = Axis.around(values, unit.scale, unit.finest)
     label = f"{written(gate['value'])}, {written(gate['lower'])} to {written(gate['upper'])}"
     more = f" About {gate['rowsNeeded']} held-out rows would decide it." if gate["rowsNeeded"] else ""
-    unit = " points" if compares else ""
+    demanded = "at most" if gate["isCeiling"] else "more than" if gate["measure"] == "Difference" else "at least"
+    good = Interval(axis.low, float(gate["bound"])) if gate["isCeiling"] else Interval(float(gate["bound"]), axis.high)
     return (
         f'<article class="card {outcome}"><h3><span class="badge">{SYMBOLS[outcome]} {outcome}</span>'
         f" {escape(gate['gate'])}</h3>"
-        f"<p><strong>{written(gate['value'])}{unit}</strong> ({written(gate['lower'])} to {written(gate['upper'])}),"
-        f" demanded {'more than' if compares else 'at least'} {written(gate['bound'])}{unit}.{more}</p>"
-        f"{interval(gate, axis, label, outcome, float(gate['bound']))}{scale_of(axis, written)}</article>"
+        f"<p><strong>{written(gate['value'])}{unit.name}</strong> ({written(gate['lower'])} to"
+        f" {written(gate['upper'])}), demanded {demanded} {written(gate['bound'])}{unit.name}.{more}</p>"
+        f"{interval(gate, axis, label, outcome, float(gate['bound']), good)}{scale_of(axis, written)}</article>"
     )

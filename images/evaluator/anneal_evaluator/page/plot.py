@@ -9,7 +9,7 @@ from typing import Any
 
 from anneal_evaluator.statistics.interval import Interval
 
-_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
+_STEPS = tuple(digit * 10.0**power for power in range(-7, 7) for digit in (1, 2, 5))
 _TICKS = 8  # at most
 _HEIGHT = 30
 
@@ -23,11 +23,12 @@ class Axis:
     step: float
 
     @classmethod
-    def around(cls, values: Iterable[float], scale: Interval) -> Axis:
-        """Wide enough for all values, from tick to tick, and never beyond the scale."""
-        values = list(values)
+    def around(cls, values: Iterable[float], scale: Interval, finest: float = 0.01) -> Axis:
+        """Wide enough for all finite values, from tick to tick, and never beyond the scale."""
+        values = [value for value in values if math.isfinite(value)]
         low, high = min(values), max(values)
-        step = next((s for s in _STEPS if (high - low) / s <= _TICKS - 2), _STEPS[-1])
+        steps = (s for s in _STEPS if s >= finest * (1 - 1e-9) and (high - low) / s <= _TICKS - 2)
+        step = next(steps, _STEPS[-1])
         return cls(
             max(scale.lower, math.floor(low / step - 0.2) * step),
             min(scale.upper, math.ceil(high / step + 0.2) * step),
@@ -35,8 +36,8 @@ class Axis:
         )
 
     def x(self, value: float) -> str:
-        """Where a value is, in percent of the width."""
-        return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
+        """Where a value is, in percent of the width; beyond the end, at the end."""
+        return f"{100 * (min(value, self.high) - self.low) / (self.high - self.low):.2f}%"
 
     @property
     def ticks(self) -> Sequence[float]:
@@ -44,15 +45,22 @@ class Axis:
         return [i * self.step for i in range(first, math.floor(self.high / self.step + 1e-9) + 1)]
 
 
-def interval(estimate: dict[str, Any], axis: Axis, label: str, outcome: str = "", demanded: float | None = None) -> str:
-    """Point and bounds of an estimate on the axis; a line at what is demanded, with what lies beyond it shaded."""
+def interval(
+    estimate: dict[str, Any],
+    axis: Axis,
+    label: str,
+    outcome: str = "",
+    demanded: float | None = None,
+    good: Interval | None = None,
+) -> str:
+    """Point and bounds of an estimate on the axis; a line at what is demanded, with what is good shaded."""
     value, lower, upper = (float(estimate[k]) for k in ("value", "lower", "upper"))
     middle, x = _HEIGHT / 2, axis.x
     beyond = ""
-    if demanded is not None:
-        width = 100 * (axis.high - demanded) / (axis.high - axis.low)
+    if demanded is not None and good is not None:
+        width = 100 * (good.upper - good.lower) / (axis.high - axis.low)
         beyond = (
-            f'<rect class="beyond" x="{x(demanded)}" width="{max(0.0, width):.2f}%" y="0" height="{_HEIGHT}"/>'
+            f'<rect class="beyond" x="{x(good.lower)}" width="{max(0.0, width):.2f}%" y="0" height="{_HEIGHT}"/>'
             f'<line class="demanded" x1="{x(demanded)}" x2="{x(demanded)}" y1="0" y2="{_HEIGHT}"/>'
         )
     grid = "".join(

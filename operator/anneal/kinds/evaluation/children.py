@@ -143,6 +143,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         judge=spec.judge,
         judge_quality=spec.judge_quality,
         budget=spec.budget,
+        serving_cost_per_hour=spec.serving_cost_per_hour,
         report=mounted(report_location(seen, subject)),
         reporting=Reporting(url=reports.url) if reports else None,
     )

@@ -71,14 +71,14 @@ CASES: dict[str, Case] = {
         at({}, spec={"gates": [ABSOLUTE, {"metric": "accuracy", "nonInferiority": {"to": "gpt", "margin": "0.1"}}]}),
         "Pending",
         Reason.INVALID_SPEC,
-        "gate must name a baseline of spec.baselines",
+        "every gate that compares must name a baseline of spec.baselines",
         frozenset({"Stalled"}),
     ),
     "a gate has no test": Case(
         at({}, spec={"gates": [{"metric": "accuracy"}]}),
         "Pending",
         Reason.INVALID_SPEC,
-        "spec.gates[0]: exactly one of absolute, superiority, nonInferiority must be set",
+        "spec.gates[0]: exactly one of absolute, superiority, nonInferiority, latency, cost must be set",
         frozenset({"Stalled"}),
     ),
     "a baseline is named like the candidate": Case(

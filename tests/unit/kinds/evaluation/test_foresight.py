@@ -27,6 +27,7 @@ def margin(text: str) -> dict[str, str]:
         (72, {"absolute": {"minLowerBound": "0.95"}}, 72),
         (73, {"absolute": {"minLowerBound": "0.95"}}, None),
         (150, {"absolute": {"minLowerBound": "0.85"}}, None),
+        (150, {"absolute": {"maxUpperBound": "0.01"}}, 368),
         (150, {"superiority": {"over": "base", "minEffect": "0.20"}}, None),
         (4, {"superiority": {"over": "base", "minEffect": "0.90"}}, 707),
     ],
@@ -38,6 +39,13 @@ def test_too_few_rows_and_how_many_would_do(rows: int, test: dict[str, object], 
     else:
         assert found is not None
         assert found.endswith(f"needs about {needed}.")
+
+
+def test_a_percentile_needs_rows_and_a_price_does_not() -> None:
+    spec = evaluation()["spec"] | {"servingCostPerHour": "1"}
+    gates = [{"latency": {"percentile": 99, "maxMilliseconds": 1}}, {"cost": {"maxPerQuery": "1"}}]
+    found = shortage(EvaluationSpec.model_validate(spec | {"gates": gates}), 150)
+    assert found == "150 held-out rows are too few to decide: latency p99 needs about 368."
 
 
 def test_what_nothing_can_reach_is_not_a_matter_of_rows() -> None:
