@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 import torch
 from tests.performance import trainers
-from tests.performance.figures import SEED, Turn, alternate, compared, median, record
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from tests.performance.figures import OUT, SEED, Turn, alternate, compared, median, record
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from anneal.api.methods import Lora
 from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import CheckpointStore
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
+from anneal_trainer.fit.saver import Saver
 from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
@@ -33,8 +34,8 @@ from anneal_trainer.rows import TrainingRows, flatten
 pytestmark = pytest.mark.performance
 VOCABULARY = 4096
 LABELLED = 0.4
-#: The folder of SmolLM2-135M-Instruct, where there is one; without it a model of its shape has random weights.
-SMOLLM2 = os.environ.get("ANNEAL_BENCH_SMOLLM2")
+#: The folder of SmolLM2-135M-Instruct; `make bench-training` makes it of the package that the demo takes it from.
+SMOLLM2 = Path(os.environ.get("ANNEAL_BENCH_SMOLLM2", OUT.with_name("hub") / "smollm2-135m-instruct"))
 
 
 @pytest.fixture(autouse=True)
@@ -75,15 +76,8 @@ def tiny() -> Any:
 
 
 def smollm2() -> Any:
-    """SmolLM2-135M-Instruct, or a model of its shape, adapted."""
-    if SMOLLM2:
-        return adapted(AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=torch.float32))
-    torch.manual_seed(SEED)
-    config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-        num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True,
-    )  # fmt: skip
-    return adapted(LlamaForCausalLM(config))
+    """SmolLM2-135M-Instruct, adapted."""
+    return adapted(AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=torch.float32))
 
 
 def adapted(base: Any) -> Any:
@@ -98,7 +92,7 @@ def same_loss(turns: dict[str, list[Turn]], relative: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "model", "count", "rounds"), [("chat", tiny, 128, 5), ("smollm2", smollm2, 16, 3)], ids=["chat", "smollm2"]
+    ("key", "model", "count", "rounds"), [("chat", tiny, 128, 5), ("smollm2", smollm2, 16, 2)], ids=["chat", "smollm2"]
 )
 def test_conversations_beside_trainers_that_people_use(
     key: str, model: Callable[[], Any], count: int, rounds: int
@@ -147,7 +141,10 @@ def test_beginnings_that_rows_share(key: str, count: int, shared: int, least: fl
 
 
 def test_saving_beside_steps_of_the_demo(tmp_path: Path) -> None:
-    """What a checkpoint costs where it is most often made: every 25 steps of 1,024 tokens."""
+    """What a checkpoint costs where it is most often made: every 25 steps of 1,024 tokens.
+
+    Counted as the larger of what steps wait for it and of the CPU time that it takes in all, its thread included.
+    """
     data = chat(16)
     tuned = smollm2()
     turn = trainers.ours(tuned, data, 1024)
@@ -156,23 +153,31 @@ def test_saving_beside_steps_of_the_demo(tmp_path: Path) -> None:
     for parameter in optimizer.param_groups[0]["params"]:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    state = TrainingState()
-    state.record(LossPoint(step=25, loss_sum=1.0, tokens=1), tokens=1, computed=1, seconds=1.0)
-    store = CheckpointStore(tmp_path / "checkpoints", "bench", keep=2)
-    saves = []
-    for _ in range(5):
-        began = time.monotonic()
-        store.save(state, tensors.content(Learner(tuned), optimizer, "pvc://hub/smollm2").write)
-        saves.append(time.monotonic() - began)
-    save = float(np.median(saves))
-    overhead = round(save / (25 * step), 5)
-    record("checkpoint", {"overhead": overhead, "saveSeconds": [round(s, 3) for s in saves], "stepSeconds": step})
+    saves, waits = [], []
+    with Saver(CheckpointStore(tmp_path / "checkpoints", "bench", keep=2), 0) as saver:
+        for number in range(1, 6):
+            state = TrainingState()
+            state.record(LossPoint(step=25 * number, loss_sum=1.0, tokens=1), tokens=1, computed=1, seconds=1.0)
+            began, used = time.monotonic(), time.process_time()
+            saver.start(state, tensors.content(Learner(tuned), optimizer, "pvc://hub/smollm2"))
+            waits.append(time.monotonic() - began)
+            saver.finish()
+            saves.append(time.process_time() - used)
+            assert saver.saved_step == state.step
+    overhead = round(max(float(np.median(saves)), float(np.median(waits))) / (25 * step), 5)
+    figures = {
+        "overhead": overhead,
+        "waitSeconds": [round(s, 3) for s in waits],
+        "saveCpuSeconds": [round(s, 3) for s in saves],
+        "stepCpuSeconds": round(step, 2),
+    }
+    record("checkpoint", figures)
     assert overhead <= 0.02
 
 
 def test_memory_of_the_loss_beside_the_stock_loss() -> None:
     """At 2,048 labels of 131,072 each, a process each, so that its highest memory is its own."""
-    peaks = {way: [_peak(way) for _ in range(3)] for way in ("stock", "ours")}
+    peaks = {way: [_peak(way) for _ in range(2)] for way in ("stock", "ours")}
     losses = {loss for each in peaks.values() for _, loss in each}
     medians = {way: float(np.median([peak for peak, _ in each])) for way, each in peaks.items()}
     ratio = round(medians["ours"] / medians["stock"], 4)
