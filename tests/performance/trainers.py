@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,14 +57,9 @@ def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way |
 def stock(tuned: Any, rows: TrainingRows) -> Turn:
     """One epoch of transformers' Trainer as it is used most: batches of 8 rows, padded to the longest of them."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(per_device_train_batch_size=STOCK_ROWS, **_common(folder))
-        collator = DataCollatorForSeq2Seq(_tokenizer(folder), padding=True)
         losses = _Losses()
-        trainer = StockTrainer(
-            model=tuned, args=arguments, train_dataset=_dataset(rows), data_collator=collator,
-            callbacks=[losses],
-        )  # fmt: skip
-        return _timed(trainer, losses)
+        changes = {"per_device_train_batch_size": STOCK_ROWS}
+        return _timed(trainer("stock", tuned, rows, folder, losses, changes, LINE), losses)
 
 
 def trl(tuned: Any, rows: TrainingRows) -> Turn:
@@ -73,20 +68,37 @@ def trl(tuned: Any, rows: TrainingRows) -> Turn:
     One line at a time, because without FlashAttention its attention is quadratic in all lines of a batch.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = SFTConfig(
-            packing=True,
-            max_length=LINE,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=2,
-            activation_checkpointing=False,
-            **_common(folder),
-        )
         losses = _Losses()
-        trainer = SFTTrainer(
-            model=tuned, args=arguments, train_dataset=_dataset(rows), processing_class=_tokenizer(folder),
-            callbacks=[losses],
-        )  # fmt: skip
-        return _timed(trainer, losses)
+        changes = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
+        return _timed(trainer("trl", tuned, rows, folder, losses, changes, LINE), losses)
+
+
+def trainer(
+    kind: Literal["stock", "trl"],
+    tuned: Any,
+    rows: TrainingRows,
+    folder: str,
+    callback: TrainerCallback,
+    changes: dict[str, Any],
+    line: int,
+) -> Any:
+    """A trainer of others on `rows`: transformers' pads them, TRL's packs them best-fit into lines of `line` tokens."""
+    settings = _common(folder) | changes
+    if kind == "stock":
+        return StockTrainer(
+            model=tuned,
+            args=TrainingArguments(**settings),
+            train_dataset=_dataset(rows),
+            data_collator=DataCollatorForSeq2Seq(_tokenizer(folder), padding=True),
+            callbacks=[callback],
+        )
+    return SFTTrainer(
+        model=tuned,
+        args=SFTConfig(packing=True, max_length=line, activation_checkpointing=False, **settings),
+        train_dataset=_dataset(rows),
+        processing_class=_tokenizer(folder),
+        callbacks=[callback],
+    )
 
 
 class _Losses(TrainerCallback):  # type: ignore[misc]
