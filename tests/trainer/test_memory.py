@@ -37,7 +37,8 @@ def test_less_memory_means_smaller_passes_and_then_recomputing(monkeypatch: pyte
 
     def plan_with(usable: int) -> PassPlan:
         monkeypatch.setattr(memory, "usable_bytes", lambda _device: usable)
-        return memory.pass_plan(model, Method(lora=Lora()), ROWS, 1_000_000, torch.device("cpu"), torch.float32)
+        place = memory.Place(torch.device("cpu"), memory.available_bytes(torch.device("cpu")))
+        return memory.pass_plan(model, Method(lora=Lora()), ROWS, 1_000_000, place, torch.float32)
 
     large, small, none = plan_with(8 * GIB), plan_with(int(program / 0.95) + 4 * 1024**2), plan_with(program)
     assert large == PassPlan(16_384, 0)

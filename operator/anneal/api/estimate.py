@@ -17,6 +17,10 @@ Positive = Annotated[int, Field(ge=1)]
 #: (suffix of the name, inputs, outputs, copies) of linear layers that an adapter can stand beside.
 Linear = tuple[Annotated[str, Field(max_length=64)], Count, Count, Count]
 
+#: How a training is spread. DDP: every process has the whole model. HSDP: the processes of a pod share one copy of the
+#: weights. FSDP: all processes share one.
+Strategy = Literal["DDP", "HSDP", "FSDP"]
+
 
 class ModelShape(ApiModel):
     """What a causal language model is made of, in counts and widths. Exact: nothing in it is rounded."""
@@ -68,6 +72,12 @@ class MemoryEstimate(ApiModel):
     trainable_bytes: int = Field(ge=0, description="Trained weights, their gradients and optimizer state, in bytes.")
     activations_bytes: int = Field(ge=0, description="What the forward pass keeps for the backward pass, in bytes.")
     loss_bytes: int = Field(ge=0, description="Logits and their gradient, in bytes.")
+    gathered_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Weights of other processes while they are used, and gradients before they are dealt out, in bytes;"
+        " absent when every process has the whole model.",
+    )
     overhead_bytes: int = Field(
         ge=0, description="The program, the accelerator's context and fragmentation of memory, in bytes."
     )
@@ -86,6 +96,12 @@ class Estimate(ApiModel):
     parameters: int = Field(ge=0, description="Parameters of the base model.")
     trainable_parameters: int = Field(ge=0, description="Parameters that are trained.")
     memory: MemoryEstimate = Field(description="Memory of one accelerator, or of the pod on CPU.")
+    strategy: Strategy | None = Field(
+        default=None,
+        description="How training is spread over its processes. DDP: each has the whole model; HSDP: those of a pod"
+        " share one copy of the weights; FSDP: all share one. Absent for a single process, and where the memory is not"
+        " known and training chooses.",
+    )
     pass_tokens: int = Field(ge=1, description="Tokens that go through the model at once, in tokens.")
     recompute: Literal["None", "Some", "All"] = Field(
         description="Layers whose activations are computed again in the backward pass to save memory."

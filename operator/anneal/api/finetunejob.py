@@ -45,8 +45,8 @@ class TrainingResources(Resources):
         default=1,
         ge=1,
         le=64,
-        description="Training pods that work on each step together, every one with the whole model. Needs"
-        " workspace.accessMode ReadWriteMany when more than 1. Default: 1.",
+        description="Training pods that work on each step together. Needs workspace.accessMode ReadWriteMany when more"
+        " than 1. Default: 1.",
     )
     processes_per_node: int | None = Field(
         default=None,
@@ -77,12 +77,17 @@ class Workspace(ApiModel):
 
 
 class Planner(ApiModel):
-    """What is done with the estimate of memory that is made before training takes its pod."""
+    """What is done with the estimate of memory that is made before training takes its pod, and what it may choose."""
 
     policy: Literal["Enforce", "Warn"] = Field(
         default="Enforce",
         description="Enforce: a training that is known not to fit fails before its pod is asked for; Warn: it is tried,"
         " and status.estimate says so. Default: Enforce.",
+    )
+    strategy: Literal["Auto", "DDP", "HSDP", "FSDP"] = Field(
+        default="Auto",
+        description="How training is spread over its processes. DDP: each has the whole model; HSDP: those of a pod"
+        " share one copy of the weights; FSDP: all share one. Auto: the first of them that fits. Default: Auto.",
     )
 
 
@@ -104,6 +109,16 @@ class Output(ApiModel):
     )
 
 
+#: Parts of rules, in CEL: the strategy asked for, the pods of training, and the processes of each.
+_STRATEGY = "(has(self.planner) && has(self.planner.strategy) ? self.planner.strategy : 'Auto')"
+_NODES = "(has(self.resources) && has(self.resources.nodes) ? self.resources.nodes : 1)"
+_PROCESSES = (
+    "(!has(self.resources) ? 1 : has(self.resources.processesPerNode) ? self.resources.processesPerNode :"
+    " has(self.resources.accelerator) && has(self.resources.accelerator.perNode) ?"
+    " self.resources.accelerator.perNode : 1)"
+)
+
+
 class FineTuneJobSpec(ApiModel):
     """What to train, on what, how, and where to put it. Exactly one method is set."""
 
@@ -114,6 +129,22 @@ class FineTuneJobSpec(ApiModel):
             " (has(self.workspace) && has(self.workspace.accessMode) && self.workspace.accessMode == 'ReadWriteMany')",
             holds=lambda spec: spec.resources.nodes == 1 or spec.workspace.access_mode == "ReadWriteMany",
             message="resources.nodes above 1 needs workspace.accessMode ReadWriteMany: all pods read and write there",
+        ),
+        Rule(
+            f"!({_STRATEGY} in ['HSDP', 'FSDP'] && has(self.qlora))",
+            lambda spec: spec.planner.strategy not in ("HSDP", "FSDP") or spec.qlora is None,
+            "planner.strategy must be DDP or Auto with qlora: 4-bit weights cannot be dealt out over processes, since"
+            " their scales lie apart from them; use lora",
+        ),
+        Rule(
+            f"{_STRATEGY} != 'FSDP' || {_NODES} > 1 || {_PROCESSES} > 1",
+            lambda spec: spec.planner.strategy != "FSDP" or spec.resources.nodes * spec.resources.processes > 1,
+            "planner.strategy FSDP needs several processes: raise resources.nodes or resources.accelerator.perNode",
+        ),
+        Rule(
+            f"{_STRATEGY} != 'HSDP' || ({_NODES} > 1 && {_PROCESSES} > 1)",
+            lambda spec: spec.planner.strategy != "HSDP" or (spec.resources.nodes > 1 and spec.resources.processes > 1),
+            "planner.strategy HSDP needs several pods of several processes each: use FSDP",
         ),
         Rule(
             "!(has(self.full) && has(self.output.merge) && self.output.merge)",
@@ -131,7 +162,9 @@ class FineTuneJobSpec(ApiModel):
     resources: TrainingResources = Field(
         default_factory=TrainingResources, description="What the training pods ask for."
     )
-    planner: Planner = Field(default_factory=Planner, description="What is done with the estimate of memory.")
+    planner: Planner = Field(
+        default_factory=Planner, description="What is done with the estimate of memory, and how training is spread."
+    )
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where pods may run.")
     workspace: Workspace = Field(default_factory=Workspace, description="Scratch space of the job.")
     output: Output = Field(description="Where the artifact goes.")

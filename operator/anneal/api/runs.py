@@ -24,7 +24,7 @@ from anneal.api.dataset import (
     Deduplication,
     LeakCheck,
 )
-from anneal.api.estimate import Sizes
+from anneal.api.estimate import Sizes, Strategy
 from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
@@ -147,6 +147,9 @@ class Ranks(ApiModel):
     per_pod: int = Field(ge=1, description="Processes in each pod.")
     address: str = Field(description="Host name of the pod with index 0, where all meet.")
     port: int = Field(default=RANKS_PORT, description="TCP port there.")
+    strategy: Strategy | None = Field(
+        default=None, description="How training is spread; by default what the memory that is found allows."
+    )
 
 
 class FitRun(ApiModel):

@@ -20,6 +20,8 @@ GIB = 1024**3
 TRAINED_BYTES = 16
 #: Adapter and moments once more, as the bytes of a checkpoint that is being written; on CPU only.
 STAGED_BYTES = 12
+#: The most bytes of a checkpoint that are gathered from all ranks and not written yet: a file and its copy.
+GATHERED_PIECES = 4 * GIB
 #: A logit at the largest moment of cross-entropy, by the bytes of a value: its score in float32, which becomes its
 #: gradient in place; in shorter arithmetic the logit and its gradient as such, too.
 LOGIT_BYTES = {4: 4, 2: 8}
@@ -79,6 +81,8 @@ class Work:
         labelled: share of the tokens that are learned, 0 to 1.
         keys_per_token: copies of keys and values for one token that is computed; more than 1 where rows share
             beginnings, whose keys each of them has.
+        shards: ranks that the weights of the base, and all that goes with a weight that learns, are dealt out to;
+            adapters are whole on each.
     """
 
     shape: ModelShape
@@ -88,21 +92,23 @@ class Work:
     labelled: float
     device: Device
     keys_per_token: float = 1.0
+    shards: int = 1
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the largest moment of a step, by part."""
+    """Bytes at the largest moment of a step, by part. `gathered`: weights of other ranks while they are used here."""
 
     weights: int
     trainable: int
     activations: int
     loss: int
     overhead: int
+    gathered: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.trainable + self.activations + self.loss + self.overhead
+        return self.weights + self.trainable + self.activations + self.loss + self.overhead + self.gathered
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,9 @@ def _cast_bytes(work: Work) -> int:
     """Copies of what learns in the precision of the arithmetic, which autocast keeps."""
     if work.value_bytes == 4:
         return 0
+    if work.adapter is None and work.shards > 1:
+        # Layers arrive in that precision and go again; only the head stays.
+        return work.value_bytes * work.shape.vocabulary * work.shape.hidden
     looked_up = work.shape.embedding_parameters if work.adapter is None and work.shape.head_parameters else 0
     return work.value_bytes * (trainable_parameters(work.shape, work.adapter) - looked_up)
 
@@ -189,19 +198,48 @@ def working_bytes(work: Work, plan: PassPlan) -> int:
 
 def memory(work: Work, plan: PassPlan) -> Memory:
     """Memory of one accelerator, or of the pod on CPU, for steps that are run so."""
-    trained = trainable_parameters(work.shape, work.adapter)
-    staged = STAGED_BYTES if work.device == "CPU" else 0
     loss = loss_bytes(work, plan)
     frozen = work.shape.parameters if work.adapter else work.shape.vision_parameters
     parts = (
-        round(frozen * work.weight_bytes),
-        trained * (TRAINED_BYTES + staged),
+        round(frozen * work.weight_bytes / work.shards),
+        _trainable_bytes(work),
         # The loss and the last layer's backward pass are two moments; only the larger needs room.
         kept_bytes(work, plan) + max(0, working_bytes(work, plan) - loss),
         loss,
     )
+    gathered = gathered_bytes(work)
     program = ACCELERATOR_PROGRAM if work.device == "Accelerator" else CPU_PROGRAM
-    return Memory(*parts, overhead=program + round(sum(parts) * FRAGMENTATION))
+    return Memory(*parts, overhead=program + round((sum(parts) + gathered) * FRAGMENTATION), gathered=gathered)
+
+
+def _trainable_bytes(work: Work) -> int:
+    """What learns, with gradients and moments; on CPU also as the bytes of the checkpoint that is being written."""
+    trained = trainable_parameters(work.shape, work.adapter)
+    dealt = work.shards if work.adapter is None else 1
+    staged = 0 if work.device == "Accelerator" else trained * STAGED_BYTES
+    # What is dealt out is gathered and written in pieces.
+    return trained * TRAINED_BYTES // dealt + (staged if dealt == 1 else min(staged, GATHERED_PIECES))
+
+
+def gathered_bytes(work: Work) -> int:
+    """Weights of other ranks while they are used here, and gradients before they are added up and dealt out.
+
+    Embedding and head stay for the whole step; of the layers there are two at once: one at work, the next on its way.
+    """
+    if work.shards == 1:
+        return 0
+    ends = work.shape.embedding_parameters + work.shape.head_parameters
+    if work.adapter is not None:
+        return round((ends + 2 * layer_parameters(work.shape)) * work.weight_bytes)
+    # The ends are gathered in float32; layers in the precision of the arithmetic, their gradients summed in float32.
+    return ends * 8 + round(layer_parameters(work.shape) * (3 * work.value_bytes + 4))
+
+
+def layer_parameters(shape: ModelShape) -> float:
+    """Parameters of the largest layer, taking all for alike but for their experts."""
+    ends = shape.embedding_parameters + shape.head_parameters
+    body = shape.parameters - ends - shape.vision_parameters - shape.expert_parameters
+    return body / shape.layers + shape.expert_parameters / max(1, shape.moe_layers)
 
 
 def recomputed_share(shape: ModelShape, plan: PassPlan) -> float:

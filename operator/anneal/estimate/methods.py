@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from anneal.api.estimate import ModelShape
+from anneal.api.estimate import ModelShape, RowShape, Strategy
 from anneal.api.methods import Method
-from anneal.estimate.memory import Adapter
+from anneal.estimate.memory import Adapter, Device, Work
 
 #: A weight of 4-bit NormalFloat: half a byte and the scale of its block of 64, in float32 or quantised again.
 NF4_BYTES = 0.5 + 4 / 64
@@ -28,3 +28,25 @@ def frozen_bytes(method: Method, shape: ModelShape, value_bytes: int) -> float:
     quantised = sum(inputs * outputs * copies for _, inputs, outputs, copies in shape.linears)
     each = NF4_DOUBLE_BYTES if method.qlora.double_quantisation else NF4_BYTES
     return value_bytes + (each - value_bytes) * quantised / shape.parameters
+
+
+def work_of(method: Method, shape: ModelShape, rows: RowShape, value_bytes: int, device: Device) -> Work:
+    """The work of training a model of that shape on those rows, computing in values of so many bytes."""
+    return Work(
+        shape=shape,
+        adapter=adapter_of(method),
+        weight_bytes=frozen_bytes(method, shape, value_bytes),
+        value_bytes=value_bytes,
+        labelled=min(1.0, rows.answer_tokens / rows.tokens),
+        device=device,
+    )
+
+
+def strategies(method: Method) -> frozenset[Strategy]:
+    """How a method can be spread. The scales of 4-bit weights lie apart from them and are not dealt out."""
+    return frozenset(("DDP",)) if method.qlora is not None else frozenset(("DDP", "HSDP", "FSDP"))
+
+
+def loaded_bytes(work: Work) -> int:
+    """The whole base as it is loaded into a pod's memory before it is dealt out."""
+    return round(work.shape.parameters * work.weight_bytes)

@@ -9,6 +9,7 @@ from anneal.estimate.memory import Work
 DENSE_UTILISATION = 0.40
 FULL_UTILISATION = 0.28
 EXPERTS_UTILISATION = 0.15
+SHARDED_UTILISATION = 0.28
 
 
 def active_parameters(shape: ModelShape) -> int:
@@ -35,6 +36,7 @@ def flops_per_token(work: Work, rows: RowShape, recomputed: float) -> float:
 
 def tokens_per_second(work: Work, rows: RowShape, recomputed: float, peak_flops: float) -> float:
     """Expected throughput of one accelerator."""
-    dense = DENSE_UTILISATION if work.adapter is not None else FULL_UTILISATION
+    whole = DENSE_UTILISATION if work.adapter is not None else FULL_UTILISATION
+    dense = min(whole, SHARDED_UTILISATION) if work.shards > 1 else whole
     utilisation = EXPERTS_UTILISATION if work.shape.experts else dense
     return utilisation * peak_flops / flops_per_token(work, rows, recomputed)

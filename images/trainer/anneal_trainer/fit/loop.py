@@ -24,6 +24,7 @@ from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.passes import Passes
 from anneal_trainer.fit.ranks import Ranks
 from anneal_trainer.fit.schedule import learning_rate
+from anneal_trainer.fit.sharding import Placement
 from anneal_trainer.fit.state import LossPoint, TrainingState
 from anneal_trainer.preemption import Preemption
 
@@ -46,6 +47,7 @@ class Trainer:
     training: Training
     preemption: Preemption
     ranks: Ranks
+    placement: Placement
 
 
 def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]) -> None:
@@ -118,13 +120,16 @@ def _gradients(trainer: Trainer, step: Step, rows: Indices, labelled: int) -> to
     torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
     total = torch.zeros(2, device=trainer.passes.device)
     work = trainer.passes.of(rows, labelled)
+    blank = trainer.placement.passes(work.number) - work.number
     try:
-        for loss in work.losses():
+        for loss in work.losses(blank):
             if trainer.ranks.may_leave(trainer.preemption):
                 trainer.optimizer.zero_grad()
                 raise StopRequested
             total[0] += loss
     except torch.OutOfMemoryError as error:
+        if trainer.placement.shards > 1:
+            raise  # The others are in the middle of this very pass.
         trainer.optimizer.zero_grad()
         trainer.passes = room.less(trainer.passes, trainer.learner.model, error)
         return None

@@ -8,18 +8,21 @@ pod, so that a resumed run goes on to the same bit.
 from __future__ import annotations
 
 import logging
-import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from anneal.api.estimate import ModelShape, Strategy
 from anneal.api.methods import Method
 from anneal.estimate.memory import GIB, MOST_PASS_TOKENS, Device, PassPlan, Work, choose, smallest
-from anneal.estimate.methods import adapter_of
+from anneal.estimate.methods import adapter_of, strategies, work_of
 from anneal.estimate.shape import shape_of
+from anneal.estimate.spread import spread
 from anneal_trainer.fit import prefix
+from anneal_trainer.fit.sharding import ranks_here
 from anneal_trainer.rows import TrainingRows
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -27,19 +30,48 @@ _JUDGED_ROWS = 512
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs: `available` bytes are its own, and `shards` ranks share one copy of the weights."""
+
+    device: torch.device
+    available: int
+    shards: int = 1
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that a rank may use: of an accelerator all that is free, of a pod's memory an equal share."""
+    usable = usable_bytes(device)
+    return usable if device.type == "cuda" else usable // ranks_here().per_pod
+
+
+def strategy(
+    shape: ModelShape | None, method: Method, rows: TrainingRows, tokens_per_step: int, place: Place, value_bytes: int
+) -> Strategy:
+    """The least sharding with which a training fits. DDP where the shape of the model cannot be told."""
+    if shape is None:
+        return "DDP"
+    on: Device = "CPU" if place.device.type == "cpu" else "Accelerator"
+    work = work_of(method, shape, rows.shape(), value_bytes, on)
+    longest, most = int(rows.lengths.max()), _most_tokens(tokens_per_step)
+    return spread(work, place.available, longest, most, ranks_here(), strategies(method)).strategy
+
+
 def pass_plan(
-    model: Any, method: Method, rows: TrainingRows, tokens_per_step: int, device: torch.device, arithmetic: torch.dtype
+    model: Any, method: Method, rows: TrainingRows, tokens_per_step: int, place: Place, arithmetic: torch.dtype
 ) -> PassPlan:
     """The quickest way for a rank to run its part of a step; the one with the least memory when none seems to fit."""
-    available = usable_bytes(device)
-    if device.type == "cpu":
-        available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    most = min(MOST_PASS_TOKENS, -(-tokens_per_step // int(os.environ.get("WORLD_SIZE", "1"))))
-    longest = int(rows.lengths.max())
-    plan = choose(_work(model, method, rows, device, arithmetic), available, longest, most)
+    available, longest = place.available, int(rows.lengths.max())
+    work = replace(_work(model, method, rows, place.device, arithmetic), shards=place.shards)
+    plan = choose(work, available, longest, _most_tokens(tokens_per_step))
     if plan is None:
         _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, longest)
     return plan or smallest(longest)
+
+
+def _most_tokens(tokens_per_step: int) -> int:
+    """Tokens that a pass has at most: a rank's share of a step."""
+    return min(MOST_PASS_TOKENS, -(-tokens_per_step // ranks_here().count))
 
 
 def recompute(model: Any, plan: PassPlan) -> None:

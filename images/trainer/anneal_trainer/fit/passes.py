@@ -18,6 +18,7 @@ from anneal.estimate.memory import CPU_PASS_TOKENS
 from anneal_trainer.fit import attention, packing, prefix
 from anneal_trainer.fit.batches import Batch, Indices, micro_batches, padded
 from anneal_trainer.fit.loss import Loss, PickedLoss, PiecewiseLoss
+from anneal_trainer.fit.sharding import whole
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
 
@@ -55,41 +56,61 @@ class Passes:
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast != torch.float32):
             return self.loss(batch)
 
-    def batches(self, indices: Indices) -> Iterator[Batch]:
+    def batches(self, indices: Indices) -> Batches:
         """The rows at `indices`, each in one of the batches."""
         if self.way == "Padded":
-            for few in micro_batches(indices, self.rows.lengths, self.max_tokens):
-                yield padded(self.rows, few, self.device)
-            return
+            cuts = micro_batches(indices, self.rows.lengths, self.max_tokens)
+            return Batches(len(cuts), (padded(self.rows, few, self.device) for few in cuts))
         found = prefix.groups(self.rows, indices) if self.way == "Shared" else prefix.alone(indices)
         best = CPU_PASS_TOKENS if self.device.type == "cpu" else self.max_tokens
-        for groups in packing.passes_of(found, self.rows, best, self.max_tokens):
-            yield packing.collate(groups, self.rows, self.device)
+        parts = packing.passes_of(found, self.rows, best, self.max_tokens)
+        return Batches(len(parts), (packing.collate(groups, self.rows, self.device) for groups in parts))
+
+    def shortest(self) -> Batch:
+        """A batch of the shortest row alone."""
+        return next(iter(self.batches(np.array([int(np.argmin(self.rows.lengths))]))))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """So many batches, each made when it is its turn."""
+
+    number: int
+    each: Iterator[Batch]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.each
 
 
 class StepWork:
     """The passes of one step. Gradients are in the parameters once `losses` is consumed.
 
     Attributes:
+        number: how many passes there are.
         computed: tokens that went through the model so far: padding counts, what is shared counts once.
     """
 
     def __init__(self, passes: Passes, rows: Indices, labelled: int) -> None:
         self._passes = passes
-        self._rows = rows
+        self._batches = passes.batches(rows)
         self._labelled = labelled
+        self.number = self._batches.number
         self.computed = 0
 
-    def losses(self) -> Iterator[torch.Tensor]:
-        """The loss sum of each pass, detached, after its backward pass.
+    def losses(self, blank: int = 0) -> Iterator[torch.Tensor]:
+        """The loss sum of each pass, detached, after its backward pass, and then of `blank` passes that teach nothing.
 
         Gradients are those of the mean over all labelled tokens of the step, whatever the passes are.
         """
-        for batch in self._passes.batches(self._rows):
+        for batch in self._batches:
             loss = self._passes.forward(batch)
             (loss / self._labelled).backward()  # type: ignore[no-untyped-call]
             self.computed += batch.tokens.numel()
             yield loss.detach()
+        for _ in range(blank):
+            nothing = 0 * self._passes.forward(self._passes.shortest())
+            nothing.backward()  # type: ignore[no-untyped-call]
+            yield nothing.detach()
 
 
 def quickest(model: Any, rows: TrainingRows, device: torch.device, max_tokens: int, autocast: torch.dtype) -> Passes:
@@ -150,27 +171,31 @@ def _draws(model: Any) -> bool:
     return layers or getattr(model.config.get_text_config(), "attention_dropout", 0) > 0
 
 
-def _outcome(model: Any, passes: Passes) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, all gradients) of a few short rows, of which two begin alike, made of the data's tokens."""
+def _outcome(model: Any, passes: Passes) -> dict[str, list[torch.Tensor]]:
+    """Loss and gradients of a few short rows, of which two begin alike, made of the data's tokens."""
     tokens = np.resize(passes.rows.tokens, 43).tolist()
     made_up = [tokens[:21], tokens[:12] + tokens[21:27], tokens[27:]]
     rows = flatten([Rendered(row, [False] * (len(row) - 4) + [True] * 4) for row in made_up])
     model.zero_grad()
     work = replace(passes, rows=rows).of(np.arange(len(rows)), int(rows.labelled.sum()))
     loss = torch.stack(list(work.losses())).sum().float()
-    gradients = [p.grad.flatten().float() for p in model.parameters() if p.grad is not None]
+    gradients = [p.grad.float() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    return loss, torch.cat(gradients)
+    return {"loss": [loss], "gradients": gradients}
 
 
-def _difference(
-    expected: tuple[torch.Tensor, torch.Tensor], found: tuple[torch.Tensor, torch.Tensor], tolerance: float
-) -> str:
+def _difference(expected: dict[str, list[torch.Tensor]], found: dict[str, list[torch.Tensor]], tolerance: float) -> str:
     """What differs by more than a relative `tolerance`, in words; empty when nothing does."""
-    for what, one, other in zip(("loss", "gradients"), expected, found, strict=True):
-        if one.shape != other.shape:
+    for what, tensors in expected.items():
+        pairs = list(zip(tensors, found[what], strict=False))
+        if len(tensors) != len(found[what]) or any(one.shape != other.shape for one, other in pairs):
             return f"in a trial {what} were of other tensors"
-        off = float((one - other).norm() / one.norm())
+        off = _norm([one - other for one, other in pairs]) / _norm(tensors)
         if not off <= tolerance:
             return f"in a trial {what} differed by {100 * off:.2g} %"
     return ""
+
+
+def _norm(tensors: list[torch.Tensor]) -> float:
+    """Over all tensors, and all ranks where they are dealt out."""
+    return float(whole(torch.nn.utils.get_total_norm(tensors)))

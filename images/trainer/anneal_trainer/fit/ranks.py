@@ -1,8 +1,9 @@
 """The ranks of a training: which rows each takes in a step, and how what they learn becomes one.
 
-Every rank holds the whole model. The gradient of a step is a sum over its rows, so ranks that take disjoint rows and
-add up have the gradient that one process would have, and all make the same update. Nothing else passes between them:
-which rows come next follows from the step's number alone, so a training goes on with any number of ranks.
+The gradient of a step is a sum over its rows, so ranks that take disjoint rows and add up have the gradient that one
+process would have, and all make the same update. Where ranks share the weights (`sharding.py`), gradients of what is
+dealt out are summed there. Nothing else passes between them: which rows come next follows from the step's number alone,
+so a training goes on with any number of ranks.
 
 A rank that was asked to go must not leave the others waiting. Its wish travels with the gradients, so that all ranks
 see it after the same step, save once and leave together.
@@ -11,18 +12,21 @@ see it after the same step, save once and leave together.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from anneal_trainer.errors import Preempted
 from anneal_trainer.fit.batches import Indices
 from anneal_trainer.preemption import Preemption
+
+Loaded = TypeVar("Loaded")
 
 #: A rank that is silent for this long is taken for lost. Loading a large model takes minutes on some ranks.
 _SILENCE = timedelta(minutes=30)
@@ -47,6 +51,15 @@ class Ranks(Protocol):
     def agreed(self, step: int) -> int:
         """The leading rank's `step`, on every rank."""
 
+    def least(self, number: int) -> int:
+        """The smallest of all ranks' numbers."""
+
+    def total(self, number: float) -> float:
+        """The sum of all ranks' numbers."""
+
+    def in_turn(self, load: Callable[[], Loaded]) -> Loaded:
+        """What `load` gives, which is called on one rank of a pod after the other."""
+
 
 class Alone:
     """One process is all there is."""
@@ -66,6 +79,15 @@ class Alone:
 
     def agreed(self, step: int) -> int:
         return step
+
+    def least(self, number: int) -> int:
+        return number
+
+    def total(self, number: float) -> float:
+        return number
+
+    def in_turn(self, load: Callable[[], Loaded]) -> Loaded:
+        return load()
 
 
 class Together:
@@ -97,12 +119,14 @@ class Together:
 
     def add_up(self, parameters: Sequence[torch.Tensor], total: torch.Tensor, preemption: Preemption) -> bool:
         wish = torch.tensor(float(preemption.requested), device=self._device)
-        for p in parameters:
+        # Of weights that are dealt out, gradients are sums over all ranks already.
+        mine = [p for p in parameters if not isinstance(p, DTensor)]
+        for p in mine:
             if p.grad is None:  # this rank had no row in the step
                 p.grad = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in mine if p.grad is not None]
         flat = torch.cat([t.detach().flatten().float() for t in (*gradients, total, wish)])
-        self._sum(flat)
+        dist.all_reduce(flat)
         begin = 0
         for tensor in (*gradients, total, wish):
             tensor.copy_(flat[begin : begin + tensor.numel()].view_as(tensor))
@@ -110,28 +134,50 @@ class Together:
         return bool(wish.item())
 
     def agreed(self, step: int) -> int:
-        told = torch.tensor(float(step if self.leads else 0), device=self._device)
-        self._sum(told)
+        return int(self.total(step if self.leads else 0))
+
+    def least(self, number: int) -> int:
+        told = torch.tensor(number, device=self._device)
+        dist.all_reduce(told, dist.ReduceOp.MIN)
         return int(told.item())
 
-    def _sum(self, tensor: torch.Tensor) -> None:
-        try:
-            dist.all_reduce(tensor)
-        except RuntimeError as error:
-            # Whatever ended the other rank is told by its own pod; this one did nothing wrong.
-            raise Preempted(
-                f"rank {self._rank} lost another of {self._count} ranks; all go on from the last checkpoint ({error})"
-            ) from error
+    def total(self, number: float) -> float:
+        told = torch.tensor(number, dtype=torch.float64, device=self._device)
+        dist.all_reduce(told)
+        return float(told.item())
+
+    def in_turn(self, load: Callable[[], Loaded]) -> Loaded:
+        loaded: list[Loaded] = []
+        for turn in range(int(os.environ["LOCAL_WORLD_SIZE"])):
+            if turn == int(os.environ["LOCAL_RANK"]):
+                loaded.append(load())
+            self.total(0)
+        return loaded[0]
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """All ranks that torchrun started, or this process alone when it did not start any."""
+    """All ranks that torchrun started, or this process alone when it did not start any.
+
+    Raises Preempted when another rank is lost: whatever ended it is told by its own pod; this one did nothing wrong.
+    """
     if "RANK" not in os.environ:
         yield Alone()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_SILENCE)
+    ranks = Together(device)
     try:
-        yield Together(device)
+        yield ranks
+    except RuntimeError as error:
+        if not _tells_of_a_loss(error):
+            raise
+        count, rank = dist.get_world_size(), dist.get_rank()
+        said = f"rank {rank} lost another of {count} ranks; all go on from the last checkpoint ({error})"
+        raise Preempted(said) from error
     finally:
         dist.destroy_process_group()
+
+
+def _tells_of_a_loss(error: RuntimeError) -> bool:
+    """Whether a collective failed; gloo says so with an error of no class of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()

@@ -17,17 +17,19 @@ from pathlib import Path
 import torch
 
 from anneal.api.artifacts import DigestMismatchError, verify_base_model
+from anneal.api.estimate import Strategy
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
-from anneal_trainer import rows
+from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, Unavailable, UserMistake
 from anneal_trainer.fit import memory, moe, tensors, validation
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import Checkpoint, CheckpointStore, fingerprint, passed_over
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
-from anneal_trainer.fit.methods import learner
+from anneal_trainer.fit.methods import Learner, learner
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.saver import Saver
+from anneal_trainer.fit.sharding import Placement, first_with_experts, placement, put_together, ranks_here
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.progress import Reporter
@@ -88,7 +90,11 @@ class _Warnings:
 
 
 def _go_on(trainer: Trainer, checkpoints: Iterable[Checkpoint], warn: Callable[[str], None]) -> TrainingState:
-    """Restores the first of the checkpoints that can be, and says where training goes on."""
+    """Restores the first of the checkpoints that can be, and says where training goes on.
+
+    Raises Unavailable on every rank that would go on from another step than the leading one.
+    """
+    state = TrainingState()
     for checkpoint in checkpoints:
         try:
             tensors.restore(checkpoint, trainer.learner, trainer.optimizer)
@@ -96,13 +102,16 @@ def _go_on(trainer: Trainer, checkpoints: Iterable[Checkpoint], warn: Callable[[
             warn(passed_over(checkpoint.path, error))
             continue
         state = checkpoint.state
-        if trainer.ranks.agreed(state.step) != state.step:
-            said = f"{checkpoint.path.name}, which is whole here, is not so in another pod"
-            raise Unavailable("CheckpointNotSeen", said)
+        break
+    # Asked once by every rank, whatever it found: a rank that did not ask would be waited for.
+    agreed = trainer.ranks.agreed(state.step)
+    if agreed != state.step:
+        said = f"the first rank goes on from step {agreed}, and this one can only from step {state.step}"
+        raise Unavailable("CheckpointNotSeen", f"{said}: its checkpoints are not what the others see")
+    if state.step:
         state.resumes += 1
         _LOG.info("going on from step %d of %d", state.step, trainer.plan.total_steps)
-        return state
-    return TrainingState()
+    return state
 
 
 def _check_settings(run: FitRun) -> None:
@@ -134,10 +143,14 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         verify_base_model(Path(run.model.path), run.base_digest)
     except DigestMismatchError as error:
         raise UserMistake("ModelChanged", f"{run.model.uri} changed after the data was prepared: {error}") from error
-    learns = learner(run, dtype, device)
+    place = memory.Place(device, ranks.least(memory.available_bytes(device)))
+    placed = placement(_strategy(run, prepared, place, dtype), device)
+    place = replace(place, shards=placed.shards)
+    learns = _load(run, dtype, device, placed, ranks)
     learns.model.train()
-    slow = moe.speed_up(learns.model, dtype)
-    way = memory.pass_plan(learns.model, run.method, prepared, run.training.tokens_per_step, device, dtype)
+    with put_together(first_with_experts(learns.model)):
+        slow = moe.speed_up(learns.model, dtype)
+    way = memory.pass_plan(learns.model, run.method, prepared, run.training.tokens_per_step, place, dtype)
     memory.recompute(learns.model, way)
     preemption.check("loading the base model")
     trainable = [p for _, p in learns.trainable]
@@ -156,7 +169,30 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         training=run.training,
         preemption=preemption,
         ranks=ranks,
+        placement=placed,
     )
+
+
+def _strategy(run: FitRun, prepared: TrainingRows, place: memory.Place, dtype: torch.dtype) -> Strategy:
+    """What the operator planned, or what fits here."""
+    if run.ranks is None:
+        return "DDP"
+    shape, tokens = model.shape(Path(run.model.path)), run.training.tokens_per_step
+    planned = run.ranks.strategy
+    chosen = planned or memory.strategy(shape, run.method, prepared, tokens, place, dtype.itemsize)
+    _LOG.info("%d ranks, spread by %s", ranks_here().count, chosen)
+    return chosen
+
+
+def _load(run: FitRun, dtype: torch.dtype, device: torch.device, placed: Placement, ranks: Ranks) -> Learner:
+    """The model, where it is trained. One that is dealt out passes through the pod's memory, a rank at a time."""
+
+    def dealt() -> Learner:
+        loaded = learner(run, dtype, torch.device("cpu"))
+        placed.place(loaded.model, dtype, device)
+        return loaded
+
+    return learner(run, dtype, device) if placed.shards == 1 else ranks.in_turn(dealt)
 
 
 def _optimizer(trainable: list[torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
@@ -204,8 +240,11 @@ def _train_and_save(
 
     def save() -> None:
         nonlocal kept_step
-        if kept_step != state.step and trainer.ranks.leads:
-            saver.start(state, tensors.content(trainer.learner, trainer.optimizer, run.model.uri))
+        if kept_step != state.step:
+            if trainer.ranks.leads:
+                saver.start(state, tensors.content(trainer.learner, trainer.optimizer, run.model.uri))
+            else:
+                tensors.take_part(trainer.learner, trainer.optimizer)
         kept_step = state.step
 
     def after_step() -> None:
@@ -241,7 +280,7 @@ def _train_and_save(
 def _validate(trainer: Trainer, held: TrainingRows, state: TrainingState) -> bool:
     """Asks the rows set aside. Whether this step is the best so far."""
     stopping = trainer.training.early_stopping
-    found = validation.loss(trainer.passes, trainer.learner.model, held)
+    found = validation.loss(trainer, held)
     best = state.validate_with(found, float(stopping.min_delta) if stopping else 0.0)
     _LOG.info("step %d of %d, validation loss %.4g", state.step, trainer.plan.total_steps, found)
     if validation.has_stopped(trainer.training, state):

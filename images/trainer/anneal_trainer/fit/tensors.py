@@ -15,9 +15,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
 from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MASTERS, OPTIMIZER, Checkpoint
 from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.sharding import like, whole
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 #: A file holds at most this many bytes, or one tensor: its tensors are copied from the accelerator together.
@@ -50,7 +52,7 @@ class Content:
         return replace(
             self,
             tensors={
-                stem: {name: tensor.detach().to("cpu", copy=True) for name, tensor in each.items()}
+                stem: {name: whole(tensor.detach()).to("cpu", copy=True) for name, tensor in each.items()}
                 for stem, each in self.tensors.items()
             },
         )
@@ -67,18 +69,33 @@ def content(learner: Learner, optimizer: torch.optim.Optimizer, base_uri: str) -
     """What a checkpoint holds, not copied. An adapter has the names and the configuration that peft and vLLM load."""
     from anneal_trainer.fit.methods import lora
 
-    moments = {
-        f"{name}.{moment}": optimizer.state[parameter][moment]
-        for name, parameter in learner.trainable
-        for moment in _MOMENTS
-    }
+    moments = _moments(learner, optimizer)
     if not _is_adapter(learner):
-        return Content({OPTIMIZER: moments, MASTERS: dict(learner.trainable)}, {})
+        return Content({OPTIMIZER: moments, MASTERS: _weights(learner)}, {})
     adapter = lora.on_untouched_base(_adapter(learner), learner.origin)
     config = lora.configuration(learner.model, base_uri, learner.origin)
     # Sets as sorted lists: equal runs, equal bytes.
     text = json.dumps(config, default=sorted, sort_keys=True, indent=2) + "\n"
     return Content({OPTIMIZER: moments, ADAPTER_WEIGHTS: adapter}, {ADAPTER_CONFIG: text})
+
+
+def take_part(learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+    """What every other rank does while the leading one copies or writes: puts together what is dealt out."""
+    for tensors in (_moments(learner, optimizer), _weights(learner)):
+        for tensor in tensors.values():
+            if isinstance(tensor, DTensor):
+                whole(tensor.detach())
+
+
+def _moments(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """By name, in the order of names, as files have them: all ranks put tensors together in the same order."""
+    moments = {f"{name}.{m}": optimizer.state[p][m] for name, p in learner.trainable for m in _MOMENTS}
+    return {name: moments[name] for name in sorted(moments)}
+
+
+def _weights(learner: Learner) -> dict[str, torch.Tensor]:
+    """What learns, in the order of names."""
+    return dict(sorted(learner.trainable, key=lambda named: named[0]))
 
 
 def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
@@ -102,12 +119,12 @@ def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Opt
         saved = read(checkpoint.path, MASTERS)
         _check(saved, trainable)
         for name, parameter in trainable.items():
-            parameter.data.copy_(saved[name])
+            parameter.data.copy_(like(saved[name], parameter))
     for name, parameter in trainable.items():
         optimizer.state[parameter] = {
             # Fused AdamW keeps its step count beside the parameter.
             "step": torch.tensor(float(checkpoint.manifest.step), device=parameter.device),
-            **{moment: moments[f"{name}.{moment}"].to(parameter.device) for moment in _MOMENTS},
+            **{moment: like(moments[f"{name}.{moment}"], parameter) for moment in _MOMENTS},
         }
 
 
@@ -153,4 +170,4 @@ def _write(folder: Path, stem: str, tensors: Mapping[str, torch.Tensor], most: i
         parts[-1][name] = tensor
     for number, part in enumerate(parts, 1):
         name = stem if len(parts) == 1 else f"{stem}-{number:05d}"
-        save_file({n: t.cpu().contiguous() for n, t in part.items()}, folder / f"{name}.safetensors")
+        save_file({n: whole(t).cpu().contiguous() for n, t in part.items()}, folder / f"{name}.safetensors")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ import torch
 from anneal.api.training import Training, Validation
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit.batches import Indices
-from anneal_trainer.fit.passes import Passes
+from anneal_trainer.fit.loop import Trainer
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.rows import TrainingRows
 
@@ -47,14 +46,19 @@ def split(rows: TrainingRows, validation: Validation, seed: int) -> tuple[Indice
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def loss(passes: Passes, model: Any, rows: TrainingRows) -> float:
-    """Mean loss per answer token of the rows, without dropout and without learning from them."""
-    asked = replace(passes, rows=rows)
+def loss(trainer: Trainer, rows: TrainingRows) -> float:
+    """Mean loss per answer token of the rows, without dropout and without learning from them. Each rank takes some."""
+    asked, model = replace(trainer.passes, rows=rows), trainer.learner.model
+    batches = asked.batches(trainer.ranks.share(np.arange(len(rows)), rows.lengths))
+    blank = trainer.placement.passes(batches.number) - batches.number
     model.eval()
     with torch.no_grad():
-        total = sum(float(asked.forward(batch)) for batch in asked.batches(np.arange(len(rows))))
+        mine = sum(float(asked.forward(batch)) for batch in batches)
+        for _ in range(blank):
+            asked.forward(asked.shortest())
+    trainer.placement.asked(model)
     model.train()
-    return total / int(rows.labelled.sum())
+    return trainer.ranks.total(mine) / int(rows.labelled.sum())
 
 
 def is_due(training: Training, step: int, total_steps: int) -> bool:

@@ -5,28 +5,30 @@ It is written before the training pod is asked for, so that a model that cannot 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from anneal.api.estimate import Estimate, MemoryEstimate, Sizes
+from anneal.api.estimate import Estimate, MemoryEstimate, Sizes, Strategy
 from anneal.api.finetunejob import FineTuneJobSpec
 from anneal.api.quantities import bytes_of
 from anneal.api.workloads import DEFAULT_MEMORY
 from anneal.estimate.accelerators import MIB, smallest_that_holds, target
 from anneal.estimate.memory import (
     CPU_PASS_TOKENS,
+    CPU_PROGRAM,
     GIB,
     MOST_PASS_TOKENS,
     USABLE,
+    Device,
     Memory,
     PassPlan,
     Work,
-    choose,
     memory,
     recomputed_share,
     smallest,
     trainable_parameters,
 )
-from anneal.estimate.methods import adapter_of, frozen_bytes
+from anneal.estimate.methods import loaded_bytes, strategies, work_of
+from anneal.estimate.spread import Ranks, Spread, fewest_ranks, shards_of, spread
 from anneal.estimate.time import tokens_per_second
 from anneal.kinds.contract import Planning
 
@@ -60,26 +62,22 @@ class Pace:
 
 def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estimate:
     """What training will need by this spec, for a model and rows of these sizes."""
-    work, place = _work(spec, sizes), _place(spec, planning)
-    longest, most = sizes.rows.longest, CPU_PASS_TOKENS if work.device == "CPU" else MOST_PASS_TOKENS
-    most = min(most, -(-spec.training.tokens_per_step // _ranks(spec)))
-    if place.memory is None:
-        chosen: PassPlan | None = PassPlan(max(longest, most), 0)
-    else:
-        chosen = choose(work, place.memory, longest, most)
-    plan = chosen or smallest(longest)
+    place, ranks = _place(spec, planning), _ranks(spec)
+    found = _spread(spec, sizes, place)
+    work = replace(_work(spec, sizes), shards=found.shards)
+    plan = found.plan or smallest(sizes.rows.longest)
     need, pace = memory(work, plan), _pace(spec, sizes, work, plan, place, planning)
-    fit = "DoesNotFit" if chosen is None else "Unknown" if place.memory is None else "Fits"
-    said = _arithmetic(work, plan, need)
-    if chosen is None:
-        said = f"does not fit: {said}; {_way_out(spec, need, place, planning)}"
-    else:
-        said = f"{said}{_room(place)}; {_time(pace)}"
+    too_little = _way_out(spec, sizes, need, place, planning) if found.plan is None else _loading(spec, work)
+    fit = "DoesNotFit" if too_little else "Unknown" if place.memory is None else "Fits"
+    said = f"{_arithmetic(work, plan, need)}{_shared(found, ranks)}"
+    said = f"does not fit: {said}; {too_little}" if too_little else f"{said}{_room(place)}; {_time(pace)}"
+    known = ranks.count > 1 and (place.memory is not None or spec.planner.strategy != "Auto")
     return Estimate(
         fit=fit,
         parameters=sizes.model.parameters,
         trainable_parameters=trainable_parameters(work.shape, work.adapter),
         memory=_memory_estimate(need, place.memory),
+        strategy=found.strategy if known else None,
         pass_tokens=plan.tokens,
         recompute="None" if not plan.recompute_every else "All" if plan.recompute_every == 1 else "Some",
         tokens_per_second=pace.tokens_per_second,
@@ -88,6 +86,13 @@ def estimated(spec: FineTuneJobSpec, sizes: Sizes, planning: Planning) -> Estima
         cost=pace.cost,
         message=said[:1024],
     )
+
+
+def strategy(spec: FineTuneJobSpec, estimate: Estimate | None) -> Strategy | None:
+    """How the processes of training share the model; None where they choose by the memory that they find."""
+    if estimate is not None and estimate.strategy is not None:
+        return estimate.strategy
+    return None if spec.planner.strategy == "Auto" else spec.planner.strategy
 
 
 def accelerators(spec: FineTuneJobSpec) -> int:
@@ -108,15 +113,25 @@ def cost(spec: FineTuneJobSpec, accelerator_seconds: float, planning: Planning) 
 def _work(spec: FineTuneJobSpec, sizes: Sizes) -> Work:
     on_accelerator = spec.resources.accelerator is not None
     half = spec.training.precision == "BF16" or (spec.training.precision == "Auto" and on_accelerator)
-    value_bytes = 2 if half else 4
-    return Work(
-        shape=sizes.model,
-        adapter=adapter_of(spec.method),
-        weight_bytes=frozen_bytes(spec.method, sizes.model, value_bytes),
-        value_bytes=value_bytes,
-        labelled=min(1.0, sizes.rows.answer_tokens / sizes.rows.tokens),
-        device="Accelerator" if on_accelerator else "CPU",
-    )
+    device: Device = "Accelerator" if on_accelerator else "CPU"
+    return work_of(spec.method, sizes.model, sizes.rows, 2 if half else 4, device)
+
+
+def _spread(spec: FineTuneJobSpec, sizes: Sizes, place: Place) -> Spread:
+    """The least sharded way that fits, or the one that is asked for."""
+    work, longest, ranks = _work(spec, sizes), sizes.rows.longest, _ranks(spec)
+    most = min(CPU_PASS_TOKENS if work.device == "CPU" else MOST_PASS_TOKENS, _step_share(spec))
+    asked = spec.planner.strategy
+    if place.memory is None:
+        taken: Strategy = "DDP" if asked == "Auto" else asked
+        return Spread(taken, shards_of(taken, ranks), PassPlan(max(longest, most), 0))
+    allowed = strategies(spec.method) if asked == "Auto" else frozenset((asked,))
+    return spread(work, place.memory, longest, most, ranks, allowed)
+
+
+def _step_share(spec: FineTuneJobSpec) -> int:
+    """Tokens of a step for each process."""
+    return -(-spec.training.tokens_per_step // _ranks(spec).count)
 
 
 def _place(spec: FineTuneJobSpec, planning: Planning) -> Place:
@@ -127,9 +142,9 @@ def _place(spec: FineTuneJobSpec, planning: Planning) -> Place:
     return Place(found.name, found.memory, found.flops)
 
 
-def _ranks(spec: FineTuneJobSpec) -> int:
-    """Processes that work on every step together, each with the whole model."""
-    return spec.resources.nodes * spec.resources.processes
+def _ranks(spec: FineTuneJobSpec) -> Ranks:
+    """Processes that work on every step together."""
+    return Ranks(spec.resources.nodes, spec.resources.processes)
 
 
 def _pod_memory(spec: FineTuneJobSpec) -> int:
@@ -144,7 +159,7 @@ def _pace(spec: FineTuneJobSpec, sizes: Sizes, work: Work, plan: PassPlan, place
     if place.flops is None:
         return Pace(tokens)
     each = tokens_per_second(work, sizes.rows, recomputed_share(sizes.model, plan), place.flops)
-    speed = each * _ranks(spec)
+    speed = each * _ranks(spec).count
     seconds = tokens / speed
     held = seconds * accelerators(spec)
     return Pace(tokens, round(speed), round(seconds), f"{held / 3600:.2f}", cost(spec, held, planning))
@@ -156,6 +171,7 @@ def _memory_estimate(need: Memory, available: int | None) -> MemoryEstimate:
         trainable_bytes=need.trainable,
         activations_bytes=need.activations,
         loss_bytes=need.loss,
+        gathered_bytes=need.gathered or None,
         overhead_bytes=need.overhead,
         total_bytes=need.total,
         available_bytes=available,
@@ -165,9 +181,10 @@ def _memory_estimate(need: Memory, available: int | None) -> MemoryEstimate:
 def _arithmetic(work: Work, plan: PassPlan, need: Memory) -> str:
     kept, trained = _KEPT[plan.recompute_every], trainable_parameters(work.shape, work.adapter)
     frozen = work.shape.parameters if work.adapter else work.shape.vision_parameters
+    gathered = f", weights of others while they are used {_gib(need.gathered)}" if need.gathered else ""
     return (
         f"{_number(frozen)} frozen parameters of {work.weight_bytes:.3g} bytes take {_gib(need.weights)},"
-        f" {_number(trained)} trained ones {_gib(need.trainable)}, activations of"
+        f" {_number(trained)} trained ones {_gib(need.trainable)}{gathered}, activations of"
         f" {plan.tokens:,} tokens at once {_gib(need.activations)} ({kept}), the loss {_gib(need.loss)}, the rest"
         f" {_gib(need.overhead)}: {_gib(need.total)}"
     )
@@ -190,7 +207,33 @@ def _time(pace: Pace) -> str:
     return f"{said}: {pace.accelerator_hours} accelerator hours{price}"
 
 
-def _way_out(spec: FineTuneJobSpec, need: Memory, place: Place, planning: Planning) -> str:
+def _shared(found: Spread, ranks: Ranks) -> str:
+    """How the processes share the model, where there are several."""
+    if ranks.count == 1:
+        return ""
+    if found.strategy == "DDP":
+        return f" in each of {ranks.count} processes, all with the whole model (DDP)"
+    copies = ranks.count // found.shards
+    return (
+        f" in each of {ranks.count} processes, of which {found.shards} share a copy of the weights"
+        f" ({found.strategy}, {copies} {'copy' if copies == 1 else 'copies'})"
+    )
+
+
+def _loading(spec: FineTuneJobSpec, work: Work) -> str | None:
+    """What a pod lacks to load the base before it is dealt out; None when nothing."""
+    if work.shards == 1:
+        return None
+    needs, has = loaded_bytes(work) + spec.resources.processes * CPU_PROGRAM, _pod_memory(spec)
+    if needs <= has * USABLE:
+        return None
+    return (
+        f"each pod loads the base into its own memory before it is dealt out, {_gib(needs)} with its processes, and"
+        f" spec.resources.memory is {_gib(has)}: ask for {_whole_gib(round(needs / USABLE))}Gi in a new FineTuneJob"
+    )
+
+
+def _way_out(spec: FineTuneJobSpec, sizes: Sizes, need: Memory, place: Place, planning: Planning) -> str:
     """What is there, and the smallest that would do."""
     wants = round(need.total / USABLE)
     has = _gib(place.memory or 0)
@@ -200,6 +243,8 @@ def _way_out(spec: FineTuneJobSpec, need: Memory, place: Place, planning: Planni
         shared = f" for {processes} processes" if processes > 1 else ""
         said = f"{place.name} is {_gib(_pod_memory(spec))}{shared}; ask for {_whole_gib(wants * processes)}Gi"
         return f"{said} in a new FineTuneJob, or {shorter}"
+    if (more := _more(spec, sizes, place)) is not None:
+        shorter = f"{more}, or {shorter}"
     enough = smallest_that_holds(wants, planning.accelerators)
     if enough is None:
         return f"{place.name} has {has}, and no accelerator that is known has {_gib(wants)}: {shorter}"
@@ -208,6 +253,16 @@ def _way_out(spec: FineTuneJobSpec, need: Memory, place: Place, planning: Planni
         f" ({_gib(enough.memory_mib * MIB)}): name it in spec.resources.accelerator.products of a new FineTuneJob, or"
         f" {shorter}"
     )
+
+
+def _more(spec: FineTuneJobSpec, sizes: Sizes, place: Place) -> str | None:
+    """Advice to deal the weights out over more accelerators of the kind that was asked for, where that would do."""
+    if strategies(spec.method) == {"DDP"} or spec.planner.strategy == "DDP":
+        return None
+    count = fewest_ranks(_work(spec, sizes), place.memory or 0, sizes.rows.longest)
+    if count is None or count <= _ranks(spec).count:
+        return None
+    return f"share the weights over {count} of it (spec.resources.nodes x accelerator.perNode)"
 
 
 def _gib(size: int) -> str:

@@ -18,7 +18,7 @@ from anneal.kinds.children import child_name, identity
 from anneal.kinds.conditions import Mark, no, yes
 from anneal.kinds.finetunejob import examples
 from anneal.kinds.finetunejob.context import Context
-from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated
+from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated, strategy
 from anneal.kinds.finetunejob.places import (
     base_model,
     claims,
@@ -119,7 +119,7 @@ def _ranks(ctx: Context) -> Ranks | None:
         return None
     name = child_name(ctx.seen.name, "fit", ctx.seen.uid)
     address = f"{name}-0.{name}.{ctx.seen.namespace}.svc" if pods > 1 else "localhost"
-    return Ranks(pods=pods, per_pod=processes, address=address)
+    return Ranks(pods=pods, per_pod=processes, address=address, strategy=strategy(ctx.spec, ctx.status.estimate))
 
 
 def publish_run(ctx: Context) -> PublishRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -84,7 +85,9 @@ def test_processes_of_a_pod_share_its_memory() -> None:
     found = estimate(resources={"memory": "2Gi", "processesPerNode": 2})
     assert found.fit == "DoesNotFit"
     assert found.memory.available_bytes == 1024**3
-    assert "spec.resources.memory is 2 GiB for 2 processes; ask for 4Gi in a new FineTuneJob" in found.message
+    assert "spec.resources.memory is 2 GiB for 2 processes; ask for 3Gi in a new FineTuneJob" in found.message
+    enough = estimate(resources={"memory": "3Gi", "processesPerNode": 2})
+    assert (enough.fit, enough.strategy) == ("Fits", "FSDP")
 
 
 def test_an_accelerator_of_which_nothing_is_known_is_neither_refused_nor_promised() -> None:
@@ -132,3 +135,47 @@ def test_usage_is_priced_as_the_estimate_was() -> None:
     priced = at(PREPARED, facts=FACTS).facts
     seen = succeeding("fit", PREPARED, spec=spec, facts=type(priced)(**{**vars(priced), "planning": PLANNING}))
     assert plan(seen, NOW).status["usage"] == {"preemptions": 2, "acceleratorSeconds": 120, "cost": "0.08 USD"}
+
+
+def test_a_model_that_does_not_fit_one_accelerator_is_dealt_out_over_those_there_are() -> None:
+    """135 M parameters that all learn need 2.2 GB and some; a card of 6 GB has no room for the head's gradients too."""
+    spec = {"lora": None, "full": {}}
+    tight = {"minMemory": "5G", "perNode": 4}
+    one = estimate(resources={"accelerator": {"minMemory": "5G"}, "memory": "16Gi"}, **spec)
+    four = estimate(resources={"accelerator": tight, "memory": "16Gi"}, **spec)
+    assert (one.fit, one.strategy) == ("DoesNotFit", None)
+    assert "share the weights over" in one.message
+    assert (four.fit, four.strategy) == ("Fits", "FSDP")
+    assert four.memory.trainable_bytes == 16 * 134_515_008 // 4
+    assert four.memory.gathered_bytes is not None
+    assert "in each of 4 processes, of which 4 share a copy of the weights (FSDP, 1 copy)" in four.message
+
+
+def test_pods_whose_own_memory_cannot_load_the_base_are_refused() -> None:
+    spread = {"accelerator": {"products": [H100], "perNode": 2}, "memory": "1Gi"}
+    found = estimate(resources=spread, planner={"strategy": "FSDP"})
+    assert (found.fit, found.strategy) == ("DoesNotFit", "FSDP")
+    assert "each pod loads the base into its own memory before it is dealt out, 1.75 GiB" in found.message
+    assert "spec.resources.memory is 1 GiB: ask for 2Gi" in found.message
+
+
+@pytest.mark.parametrize(("asked", "strategy"), [("Auto", "DDP"), ("HSDP", "HSDP"), ("FSDP", "FSDP")])
+def test_the_strategy_that_is_asked_for_is_taken(asked: str, strategy: str) -> None:
+    resources = {"accelerator": {"products": [H100], "perNode": 2}, "nodes": 2, "memory": "16Gi"}
+    workspace = {"accessMode": "ReadWriteMany"}
+    found = estimate(resources=resources, planner={"strategy": asked}, workspace=workspace)
+    assert (found.fit, found.strategy) == ("Fits", strategy)
+
+
+def test_where_memory_is_not_known_training_chooses() -> None:
+    assert on({"perNode": 2}).strategy is None
+    assert estimate(resources={"accelerator": {"perNode": 2}}, planner={"strategy": "FSDP"}).strategy == "FSDP"
+
+
+def test_the_pods_are_told_what_was_planned() -> None:
+    spec = {"resources": {"accelerator": {"products": [H100], "perNode": 2}, "memory": "16Gi"}}
+    said = message("prepare", {**RESULTS["prepare"], "sizes": SIZES})
+    status = plan(succeeding("prepare", STARTED, said, spec=spec), NOW).status
+    asked = plan(at(status, spec=spec, facts=FACTS), NOW).apply
+    document = next(o for o in asked if o["kind"] == "ConfigMap")["data"]["run.json"]
+    assert json.loads(document)["ranks"]["strategy"] == status["estimate"]["strategy"] == "DDP"

@@ -1,0 +1,158 @@
+"""Weights dealt out over ranks learn what one process learns, and are saved as it saves them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.trainer.job import FAST, Job
+from tests.trainer.spread import spread
+
+from anneal.api.estimate import Strategy
+from anneal.api.methods import Full, Lora, Method
+from anneal.api.runs import FitRun
+from anneal.api.training import CheckpointPolicy, Validation
+from anneal_trainer.fit import memory, passes
+from anneal_trainer.fit import run as program
+from anneal_trainer.fit.checkpoint import CheckpointStore
+from anneal_trainer.fit.sharding import Placement
+
+FULL, LORA = Method(full=Full()), Method(lora=Lora(rank=4, alpha=8))
+#: Steps of few rows, so that some ranks have fewer passes than others; rows set aside are asked for their loss, too.
+STEPS = FAST.model_copy(
+    update={
+        "learning_rate": "1e-3",
+        "validation": Validation(rows=4, every_steps=3),
+        "checkpoint": CheckpointPolicy(every_steps=3, keep=2),
+    }
+)
+
+
+def run_of(job: Job, method: Method, folder: str) -> tuple[Job, FitRun]:
+    """A job of its own in `folder`, ready to be trained."""
+    mine = replace(job, root=job.root / folder, method=method, training=STEPS)
+    mine.root.mkdir()
+    return mine, mine.fit_run(mine.prepared())
+
+
+def tensors(job: Job) -> dict[str, torch.Tensor]:
+    """All that is in the newest checkpoint."""
+    newest = max((job.workspace / "checkpoints").glob("step-*"))
+    return {f"{p.name} {n}": t for p in newest.glob("*.safetensors") for n, t in load_file(p).items()}
+
+
+def curve(job: Job) -> list[dict[str, Any]]:
+    """The loss of each step."""
+    newest = max((job.workspace / "checkpoints").glob("step-*"))
+    points: list[dict[str, Any]] = json.loads((newest / "state.json").read_text())["curve"]
+    return points
+
+
+def same(one: Job, other: Job) -> None:
+    """Losses step by step, and everything that was saved."""
+    for expected, found in zip(curve(one), curve(other), strict=True):
+        assert found["tokens"] == expected["tokens"]
+        assert found["loss_sum"] == pytest.approx(expected["loss_sum"], rel=1e-4)
+    expected_tensors, found_tensors = tensors(one), tensors(other)
+    assert expected_tensors.keys() == found_tensors.keys()
+    for name, tensor in expected_tensors.items():
+        assert float((found_tensors[name] - tensor).norm() / tensor.norm()) < 1e-2, name
+
+
+def _small_passes(_job: Job, _rank: int) -> None:
+    """Several passes a step."""
+    passes.CPU_PASS_TOKENS = 64
+
+
+def _is_killed_after_saving(job: Job, rank: int) -> None:
+    """Rank 1 is killed by the rank that writes the first checkpoint, as soon as it is whole."""
+    saved, number = CheckpointStore.save, job.root / "process"
+    if rank == 1:
+        number.write_text(str(os.getpid()))
+
+    def then_kill(store: CheckpointStore, state: Any, write: Any) -> None:
+        saved(store, state, write)
+        os.kill(int(number.read_text()), signal.SIGKILL)
+
+    CheckpointStore.save = then_kill  # type: ignore[method-assign]
+
+
+def _sees_none(_job: Job, rank: int) -> None:
+    """Rank 1 has a workspace in which nothing is."""
+    if rank:
+        CheckpointStore.usable = lambda store, warn=None: iter(())  # type: ignore[method-assign]
+        CheckpointStore.at = lambda store, step: None  # type: ignore[method-assign]
+
+
+def _has_half_a_gib_and_tells(job: Job, rank: int) -> None:
+    """Less than the program alone needs; the strategy that is taken is left in a file."""
+    chosen = program.placement
+
+    def tell(strategy: Strategy, device: torch.device) -> Placement:
+        (job.root / f"took-{rank}").write_text(strategy)
+        return chosen(strategy, device)
+
+    memory.usable_bytes = lambda _device: 1024**3
+    program.placement = tell  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
+def test_every_way_of_spreading_learns_what_one_process_learns(
+    job: Job, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anneal_trainer.fit.passes.CPU_PASS_TOKENS", 64)  # several passes a step
+    alone, run = run_of(job, method, "alone")
+    assert alone.do(run).outcome == "Succeeded"
+    ways: tuple[tuple[Strategy, int, int], ...] = (("DDP", 1, 2), ("FSDP", 1, 2), ("HSDP", 2, 2))
+    for strategy, pods, per_pod in ways:
+        mine, same_run = run_of(job, method, strategy)
+        for result in spread(mine, same_run, pods, per_pod, strategy, _small_passes):
+            assert result is not None
+            assert (result.outcome, result.reason) == ("Succeeded", "Trained"), result.message
+        same(alone, mine)
+
+
+def test_what_is_saved_by_many_is_gone_on_with_by_one_and_back(job: Job) -> None:
+    alone, run = run_of(job, FULL, "alone")
+    assert alone.do(run).outcome == "Succeeded"
+    mine, same_run = run_of(job, FULL, "mine")
+    leader, killed = spread(mine, same_run, 1, 2, "FSDP", _is_killed_after_saving)
+    assert killed is None
+    assert leader is not None
+    assert (leader.outcome, "lost another of 2 ranks" in leader.message) == ("Preempted", True), leader.message
+    assert [p.name for p in (mine.workspace / "checkpoints").glob("step-*")] == ["step-00000003"]
+    assert mine.do(same_run).outcome == "Succeeded"
+    same(alone, mine)
+
+    newest = max((mine.workspace / "checkpoints").glob("step-*"))
+    (newest / "masters.safetensors").write_bytes(b"broken")
+    both = spread(mine, same_run, 1, 2, "FSDP")
+    assert [r.outcome for r in both if r is not None] == ["Succeeded", "Succeeded"]
+    assert [r.fit.resumes for r in both if r is not None and r.fit is not None] == [1, 1]
+    same(alone, mine)
+
+
+def test_a_rank_that_sees_other_checkpoints_than_the_leader_ends_all(job: Job) -> None:
+    mine, run = run_of(job, LORA, "mine")
+    assert mine.do(run).outcome == "Succeeded"
+    (mine.workspace / "checkpoints" / "step-00000006" / "adapter_model.safetensors").write_bytes(b"broken")
+    leader, other = spread(mine, run, 1, 2, "DDP", _sees_none)
+    assert other is not None
+    assert (other.outcome, other.reason, other.retryable) == ("Failed", "CheckpointNotSeen", True)
+    assert "goes on from step 3, and this one can only from step 0" in other.message
+    assert leader is not None
+    assert leader.outcome == "Preempted", leader.message
+
+
+def test_without_a_plan_ranks_choose_by_the_memory_that_they_find(job: Job) -> None:
+    mine, run = run_of(job, LORA, "mine")
+    # Nothing fits, so the way with the least memory is taken.
+    spread(mine, run, 1, 2, None, _has_half_a_gib_and_tells)
+    taken = [(mine.root / f"took-{rank}").read_text() for rank in range(2)]
+    assert taken == ["FSDP", "FSDP"]
