@@ -88,6 +88,7 @@ UNPRICED = {"baselines": [{"name": "base", "hosted": {"openAI": {"model": "gpt-5
 #: The sample of a FineTuneJob, without a method.
 FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k != "lora"}
 EXPERTS = {"targetParameters": ["experts.down_proj"]}
+LABELS = {"humanLabels": {"uri": "pvc://models/labels.jsonl"}}
 JUDGE = {"openAI": {"model": "m"}}
 
 
@@ -200,6 +201,29 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "spec",
         lambda spec: {**spec, "judge": JUDGE, **compared("base"), "judgeQuality": {"minSwapConsistency": "1.1"}},
         "minSwapConsistency must be from 0 to 1",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, "judge": JUDGE, **compared("base"), "judgeQuality": {**LABELS, "minAgreement": "1.1"}},
+        "minAgreement must be from 0 to 1",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, "judge": JUDGE, **compared("base"), "judgeQuality": {"minAgreement": "0.8"}},
+        "minAgreement needs humanLabels",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {
+            **spec,
+            "judge": JUDGE,
+            **compared("base"),
+            "judgeQuality": {"humanLabels": {"uri": "pvc://a/../b"}},
+        },
+        "humanLabels.uri must not have '..' in its path",
     ),
     (
         "Evaluation",

@@ -17,6 +17,7 @@ METRIC_UNUSABLE = "MetricUnusable"
 PROMPTS_DIFFER = "PromptsDiffer"
 JUDGE_UNUSABLE = "JudgeUnusable"
 JUDGE_UNRELIABLE = "JudgeUnreliable"
+LABELS_INVALID = "HumanLabelsInvalid"
 # The user's mistake or not, by what the errors were.
 TOO_MANY_ERRORS = "TooManyErrors"
 # The infrastructure's: the next try can succeed, and asks only what has no answer yet.

@@ -19,6 +19,7 @@ from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_err
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 from anneal_evaluator.judging import judge_answers
+from anneal_evaluator.judging.labels import read_labels
 from anneal_evaluator.judging.telling import judge_data, judge_document
 from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.page import page
@@ -49,6 +50,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     check_names(run)
     rows = read_held_out(run.held_out, run.held_out_digest)
     scorers = scorers_of(run.metrics, rows)
+    labels = read_labels(run)
     check_keys(run)
     directory = Path(run.report.path)
     directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
 
     # What was spent so far is read anew: a ledger lives as long as one event loop.
     ledger = _ledger(run, directory)
-    judgements = judge_answers(run, rows, answers, ledger, patience_seconds)
+    judgements = judge_answers(run, rows, answers, ledger, patience_seconds, labels)
     scores = score(run, scorers, rows, answers, judgements.scores if judgements else None)
     groups = groups_of(rows)
     judgement = judge(run, scorers, scores, groups, Taken.of(run, answers, groups))

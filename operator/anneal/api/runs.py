@@ -28,7 +28,7 @@ from anneal.api.estimate import Sizes, Strategy
 from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
-from anneal.api.judging import JudgeQuality
+from anneal.api.judging import JudgedRow, JudgeQuality
 from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Decimal, Digest
@@ -231,6 +231,7 @@ class EvaluateRun(ApiModel):
     policy: Policy = Field(description="What to do with answers that could not be had.")
     judge: Hosted | None = Field(default=None, description="Who judges answers, for the metrics that need it.")
     judge_quality: JudgeQuality | None = Field(default=None, description="What the judge must show.")
+    human_labels: MountedPath | None = Field(default=None, description="File of what people say of some answers.")
     budget: Budget | None = Field(default=None, description="What hosted models may cost.")
     serving_cost_per_hour: Decimal | None = Field(default=None, description="What serving the candidate costs.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
@@ -281,9 +282,6 @@ class PublishData(ApiModel):
 ModelRow = tuple[int, int, int, int, int, int, int, str, str]
 
 
-JudgedRow = tuple[int, int, int, str, str, str]
-
-
 class EvaluateData(ApiModel):
     """The judgement in numbers, as compact rows that fit a termination message whatever the names are.
 
@@ -309,8 +307,7 @@ class EvaluateData(ApiModel):
     )
     judged: list[JudgedRow] = Field(
         default_factory=list,
-        description="Per judged metric: (metric, answers or pairs, of them without a verdict, swap consistency, ties,"
-        " length bias); '' for what cannot be told.",
+        description="What the judge showed on each judged metric.",
     )
     report_uri: str = Field(description="URI of the report's folder.")
     report_digest: Digest = Field(description="Digest of report.json in it.")

@@ -132,7 +132,7 @@ def test_a_judge_that_goes_by_place_finds_only_ties(tmp_path: Path) -> None:
     answers = {"candidate": said("a", "b", "c", "d"), "base": said("e", "f", "g", "h")}
     found, run, _ = found_by(by_place, tmp_path, answers, PREFERENCE)
     assert found.scores[0].tolist() == [[0.5] * 4, [0.5] * 4]
-    assert judge_data(run, found, PRICE_OF_NOTHING)[1] == [(0, 4, 0, "0.0000", "1.0000", "")]
+    assert judge_data(run, found, PRICE_OF_NOTHING)[1] == [(0, 4, 0, "0.0000", "1.0000", "", 0, *[""] * 5)]
     told = judge_document(run, found, PRICE_OF_NOTHING)
     assert told is not None
     assert told["metrics"] == [

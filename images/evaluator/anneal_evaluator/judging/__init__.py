@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from anneal.api.artifacts import digest_of_json
 from anneal.api.runs import JUDGE, EvaluateRun
 from anneal_evaluator.errors import JUDGE_UNUSABLE, mistake
-from anneal_evaluator.held_out import HeldOutRow
-from anneal_evaluator.judging.protocols import Protocol, protocol_of, settle
-from anneal_evaluator.judging.quality import Quality, quality_of, refuse_bad_judge
+from anneal_evaluator.held_out import HeldOutRow, groups_of
+from anneal_evaluator.judging.labels import Label
+from anneal_evaluator.judging.protocols import Protocol, protocols_of, settle
+from anneal_evaluator.judging.quality import Agreement, Quality, quality_of, refuse_disagreement, refuse_flips
 from anneal_evaluator.keys import key_of
 from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import Answers
@@ -131,7 +132,12 @@ class _Session:
 
 
 def judge_answers(
-    run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers, ledger: Ledger, patience_seconds: float
+    run: EvaluateRun,
+    rows: Sequence[HeldOutRow],
+    answers: Answers,
+    ledger: Ledger,
+    patience_seconds: float,
+    labels: Sequence[Label] = (),
 ) -> Judgements | None:
     """Asks the judge about every answer that it was not asked about yet; None where nothing is judged.
 
@@ -140,21 +146,45 @@ def judge_answers(
     """
     if run.judge is None:
         return None
-    protocols = {m: chosen for m, metric in enumerate(run.metrics) if (chosen := protocol_of(metric)) is not None}
+    protocols = protocols_of(run.metrics)
     file = AnswerFile(Path(run.report.path) / f"responses-{JUDGE}.jsonl")
     cases = {
         place: case
         for m, protocol in protocols.items()
         for place, case in _cases(run, m, protocol, rows, answers).items()
     }
-    found, called = _Session(run, protocols, file, ledger, patience_seconds).judged(list(cases.values()))
+    session = _Session(run, protocols, file, ledger, patience_seconds)
+    agreements = _agreements(session, labels)
+    refuse_disagreement(run, agreements)
+    found, called = session.judged(list(cases.values()))
     orders = dict(zip(cases, found, strict=True))
     scores = {m: _scores(run, m, protocol, answers, orders) for m, protocol in protocols.items()}
     qualities = [
-        quality_of(run, m, [of for place, of in orders.items() if place[0] == m], scores[m], answers) for m in protocols
+        quality_of(
+            run,
+            m,
+            [of for place, of in orders.items() if place[0] == m],
+            scores[m],
+            answers,
+            agreements.get(m),
+            groups_of(rows),
+        )
+        for m in protocols
     ]
-    refuse_bad_judge(run, qualities)
+    refuse_flips(run, qualities)
     return Judgements(scores, qualities, called, file.path)
+
+
+def _agreements(session: _Session, labels: Sequence[Label]) -> dict[int, Agreement]:
+    """What judge and people say of the labelled answers, by metric: asked before any other, as the cheaper end."""
+    found, _ = session.judged([Case(label.metric, label.row, label.texts) for label in labels])
+    judged = np.array([settle(orders) for orders in found])
+    human = np.array([label.score for label in labels])
+    return {
+        m: Agreement(judged[at], human[at])
+        for m in sorted({label.metric for label in labels})
+        if (at := np.array([label.metric == m for label in labels]) & ~np.isnan(judged)).any()
+    }
 
 
 #: (metric, model, row); the model is the baseline where its answer and the candidate's are a pair.

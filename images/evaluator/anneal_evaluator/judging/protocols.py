@@ -102,10 +102,15 @@ class Protocol:
 
     def _score(self, reply: StoredAnswer) -> float:
         text = reply.text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
+        score = self.score_of(text) if reply.outcome == "answered" else None
+        return math.nan if score is None else score
+
+    def score_of(self, verdict: str) -> float | None:
+        """What a verdict gives the first of the answers; None when it is none."""
         try:
-            return self.reply.model_validate_json(text).score if reply.outcome == "answered" else math.nan
+            return self.reply.model_validate_json(verdict).score
         except ValidationError:
-            return math.nan
+            return None
 
 
 def protocol_of(metric: Metric) -> Protocol | None:
@@ -118,6 +123,11 @@ def protocol_of(metric: Metric) -> Protocol | None:
         chosen = metric.preference
         return Protocol(PREFERENCE_INSTRUCTIONS, _Choice, chosen.criteria, chosen.over)
     return None
+
+
+def protocols_of(metrics: Sequence[Metric]) -> dict[int, Protocol]:
+    """How each metric that needs the judge is put to it, by index."""
+    return {m: chosen for m, metric in enumerate(metrics) if (chosen := protocol_of(metric)) is not None}
 
 
 def settle(scores: Sequence[float]) -> float:

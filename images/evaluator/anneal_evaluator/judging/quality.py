@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal.api.runs import EvaluateRun, JudgedRow
+from anneal.api.judging import JudgedRow
+from anneal.api.runs import EvaluateRun
 from anneal_evaluator.errors import JUDGE_UNRELIABLE, mistake
 from anneal_evaluator.judging.protocols import settle
 from anneal_evaluator.score import Answers
+from anneal_evaluator.statistics.agreement import corrected_mean, corrected_share, kappa
+from anneal_evaluator.statistics.bootstrap import Groups
+from anneal_evaluator.statistics.interval import Interval
 from anneal_evaluator.statistics.ranks import rank_correlation
 
 Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the judge and what people say of the same labelled answers: scores of shape [labels], 0 to 1."""
+
+    judged: Scores
+    human: Scores
+
+    @property
+    def share(self) -> float:
+        """Of labels where both say the same."""
+        return float((self.judged == self.human).mean())
 
 
 @dataclass(frozen=True)
@@ -29,11 +46,22 @@ class Quality:
     swap_consistency: float | None
     ties: float | None
     length_bias: float | None
+    agreement: Agreement | None
+    corrected: tuple[float, Interval] | None
+    """The candidate's score by the judgement of people, as far as labels tell."""
 
     def row(self) -> JudgedRow:
         """Its row of EvaluateData."""
         consistency, ties, bias = map(_number, (self.swap_consistency, self.ties, self.length_bias))
-        return self.metric, self.n, self.errors, consistency, ties, bias
+        value, lower, upper = "", "", ""
+        if self.corrected is not None:
+            value, bounds = _number(self.corrected[0]), self.corrected[1]
+            lower, upper = _number(bounds.lower), _number(bounds.upper)
+        labels, share, beyond_chance = 0, "", ""
+        if (both := self.agreement) is not None:
+            labels, share, beyond_chance = both.human.size, _number(both.share), _number(kappa(both.judged, both.human))
+        head = (self.metric, self.n, self.errors, consistency, ties, bias)
+        return *head, labels, share, beyond_chance, value, lower, upper
 
 
 def _number(value: float | None) -> str:
@@ -41,10 +69,16 @@ def _number(value: float | None) -> str:
 
 
 def quality_of(
-    run: EvaluateRun, metric: int, found: Sequence[Sequence[float]], scores: Scores, answers: Answers
+    run: EvaluateRun,
+    metric: int,
+    found: Sequence[Sequence[float]],
+    scores: Scores,
+    answers: Answers,
+    agreement: Agreement | None,
+    groups: Groups,
 ) -> Quality:
     """`found` are the scores of each answer or pair in every order that it was judged in; `scores`, of shape
-    [models, rows], what came of them.
+    [models, rows], what came of them; `groups`, of shape [rows], says which rows belong together.
     """
     settled = [settle(orders) for orders in found]
     pairs = [orders for orders, score in zip(found, settled, strict=True) if len(orders) > 1 and not np.isnan(score)]
@@ -57,11 +91,37 @@ def quality_of(
         consistent / len(pairs) if pairs else None,
         ties / len(pairs) if pairs else None,
         _length_bias(run, scores, answers),
+        agreement,
+        _corrected(run, metric, scores[0], agreement) if np.unique(groups).size == groups.size else None,
     )
 
 
-def refuse_bad_judge(run: EvaluateRun, qualities: Sequence[Quality]) -> None:
-    """Raises EvaluationError when the judge shows less than spec.judgeQuality asks for."""
+def _corrected(
+    run: EvaluateRun, metric: int, candidate: Scores, agreement: Agreement | None
+) -> tuple[float, Interval] | None:
+    if agreement is None:
+        return None
+    there, confidence = candidate[~np.isnan(candidate)], float(run.statistics.confidence)
+    correct = corrected_share if run.metrics[metric].judged is not None else corrected_mean
+    return correct(there, agreement.judged, agreement.human, confidence)
+
+
+def refuse_disagreement(run: EvaluateRun, agreements: Mapping[int, Agreement]) -> None:
+    """Raises EvaluationError when the judge and people say the same too seldom."""
+    wanted = run.judge_quality.min_agreement if run.judge_quality else None
+    for metric, both in agreements.items():
+        if wanted is None or both.share >= float(wanted):
+            continue
+        raise mistake(
+            JUDGE_UNRELIABLE,
+            f"No verdict: on metric {run.metrics[metric].name} the judge says the same as people of {both.share:.1%} of"
+            f" {both.human.size} labelled answers, and spec.judgeQuality.minAgreement demands {float(wanted):.1%}."
+            " No other answer was judged. Choose another judge, or say in criteria what people go by.",
+        )
+
+
+def refuse_flips(run: EvaluateRun, qualities: Sequence[Quality]) -> None:
+    """Raises EvaluationError when the judge contradicts itself too often."""
     wanted = run.judge_quality.min_swap_consistency if run.judge_quality else None
     for quality in qualities:
         seen = quality.swap_consistency

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from anneal.api.costs import amount
-from anneal.api.judging import JudgedMetric, JudgeResult
-from anneal.api.runs import EvaluateRun, JudgedRow
+from anneal.api.judging import JudgedMetric, JudgedRow, JudgeResult
+from anneal.api.runs import EvaluateRun
 from anneal_evaluator.judging import Judgements
 from anneal_hosted.endpoints.names import snapshot
 

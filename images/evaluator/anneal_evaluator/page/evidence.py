@@ -125,17 +125,26 @@ def judge(report: dict[str, Any]) -> str:
     """Whether the judge can be believed."""
     if (found := report["judge"]) is None:
         return ""
-    told = ("swapConsistency", "ties", "lengthBias")
+    told = ("n", "errors", "swapConsistency", "ties", "lengthBias", "labels", "agreement", "kappa")
     lines = (
-        [escape(m["metric"]), m["n"], m["errors"], *(escape(m[key]) if key in m else "" for key in told)]
+        [escape(m["metric"]), *(m.get(key, "") for key in told), _corrected(m.get("corrected"))]
         for m in found["metrics"]
     )
     heads = ["Metric", "Judged", "No verdict", "Same in both orders", "Ties", "Length bias"]
+    heads += ["Labels", "Agreement", "Kappa", "Candidate, corrected"]
     hint = (
         "Answers that it gave no verdict on count for nobody. Length bias is the rank correlation of how much longer"
-        " the candidate's answer is with how much better it was found: far above 0, it may go by length."
+        " the candidate's answer is with how much better it was found: far above 0, it may go by length. Agreement is"
+        " with people's labels; gates decide on what the judge said, and the corrected score stands beside."
     )
     return section(f"The judge ({found['model']})", table(heads, lines), hint=hint)
+
+
+def _corrected(estimate: dict[str, str] | None) -> str:
+    if estimate is None:
+        return ""
+    value, lower, upper = (percent(estimate[k]) for k in ("value", "lower", "upper"))
+    return f"{value} <small>({lower} to {upper})</small>"
 
 
 def answers(report: dict[str, Any]) -> str:

@@ -60,6 +60,17 @@ class Subject(ApiModel):
         return {i.name: i.digest or i.base_digest for i in self.incumbents or ()}
 
 
+def claims_needed(spec: EvaluationSpec, subject: Subject) -> tuple[str, ...]:
+    """Claims that must exist: the subject's, and that of the human labels."""
+    labels = _labels_uri(spec)
+    return tuple(sorted({*subject.claims, *(claims_of(labels) if labels else ())}))
+
+
+def _labels_uri(spec: EvaluationSpec) -> str | None:
+    labels = spec.judge_quality.human_labels if spec.judge_quality else None
+    return labels.uri if labels else None
+
+
 def subject_of(status: Object) -> Subject | None:
     """The subject that a raw status has recorded, or None."""
     try:
@@ -142,6 +153,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         policy=spec.policy,
         judge=spec.judge,
         judge_quality=spec.judge_quality,
+        human_labels=mounted(location(labels)) if (labels := _labels_uri(spec)) else None,
         budget=spec.budget,
         serving_cost_per_hour=spec.serving_cost_per_hour,
         report=mounted(report_location(seen, subject)),
@@ -152,9 +164,11 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
 def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     name = name_of_job(seen)
     report = report_location(seen, subject).claim
-    claims, mounts = claim_volumes(subject.claims, writable=[report])
+    claims, mounts = claim_volumes(claims_needed(spec, subject), writable=[report])
     read_only = [{**m, "readOnly": True} for m in mounts]
-    evaluator_needs = {claim_path(c) for c in (report, location(subject.held_out_uri).claim)}
+    labels = _labels_uri(spec)
+    asked = (subject.held_out_uri, *([labels] if labels else []))
+    evaluator_needs = {claim_path(c) for c in (report, *claims_of(*asked))}
     token, token_mounts = token_volume(seen)
     keys, key_mounts = _key_volumes(spec)
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"

@@ -16,7 +16,7 @@ from anneal.api.evaluation import KIND, Evaluation, EvaluationSpec
 from anneal.kinds import pods, results
 from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
-from anneal.kinds.evaluation.children import Subject, desired, name_of_job, subject_of
+from anneal.kinds.evaluation.children import Subject, claims_needed, desired, name_of_job, subject_of
 from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
@@ -58,12 +58,11 @@ def references(obj: Object, found: Found) -> frozenset[Wanted]:
     """The candidate until it is recorded, then its claims until the end."""
     if is_finished(obj) or problem(obj, Evaluation) is not None:
         return frozenset()
-    subject = subject_of(obj.get("status") or {})
+    subject, spec = subject_of(obj.get("status") or {}), EvaluationSpec.model_validate(obj["spec"])
     if subject is None:
-        spec = EvaluationSpec.model_validate(obj["spec"])
         deployments = {Reference("ModelDeployment", name) for name in deployments_of(spec.baselines).values()}
         return frozenset({Reference("FineTuneJob", spec.candidate.fine_tune_job_ref.name), *deployments})
-    return frozenset(Reference("PersistentVolumeClaim", claim) for claim in subject.claims)
+    return frozenset(Reference("PersistentVolumeClaim", claim) for claim in claims_needed(spec, subject))
 
 
 def plan(seen: Seen, now: datetime) -> Plan:
@@ -231,7 +230,7 @@ def deadline_has_passed(ctx: Context) -> Decision | None:
 def claim_is_missing(ctx: Context) -> Decision | None:
     if not isinstance(ctx.run, results.NotStarted):
         return None
-    for claim in ctx.judged.claims:
+    for claim in claims_needed(ctx.spec, ctx.judged):
         if ctx.seen.get("PersistentVolumeClaim", claim) is None:
             said = f"PersistentVolumeClaim '{claim}' does not exist in this namespace; create it with the files in it"
             return Decision(Verdict("Pending", Reason.CLAIM_NOT_FOUND, said), requeue_after=CLAIM_RETRY)

@@ -157,6 +157,25 @@ def test_a_hosted_baseline_is_not_served_and_its_key_is_the_evaluators_alone() -
     assert "openai" not in json.dumps(parts), "the Secret is named in the volume alone"
 
 
+def test_human_labels_are_mounted_into_the_evaluator_and_their_claim_is_missed() -> None:
+    judged = {
+        "metrics": [{"name": "accuracy", "judged": {}}],
+        "judge": {"openAI": {"model": "mistral-large"}},
+        "judgeQuality": {"humanLabels": {"uri": "pvc://labels/a.jsonl"}},
+        "gates": [{"metric": "accuracy", "absolute": {"minLowerBound": "0.8"}}],
+    }
+    claims = ("hub", "models", "labels")
+    config_map, job = made(at(RECORDED, spec=judged, claims=claims))
+    assert mounts(containers(job)["evaluate"]) == {"models": True, "labels": False}
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.human_labels is not None
+    assert run.human_labels.path == "/claims/labels/a.jsonl"
+    missing = plan(at(RECORDED, spec=judged), NOW).status
+    assert missing["reason"] == "ClaimNotFound"
+    assert "'labels'" in missing["message"]
+
+
 def test_the_judges_key_is_mounted_where_no_baselines_can_be() -> None:
     judge = {"anthropic": {"model": "claude"}, "secretRef": {"name": "anthropic", "key": "k"}}
     metrics = [{"name": "accuracy", "judged": {}}]

@@ -163,11 +163,13 @@ def test_status_tells_of_the_judge() -> None:
         results=[],
         gates=[("Passed", "0.97", "0.93", "0.99", None)],
         judge=(300, 2, "0.250000", "-2506"),
-        judged=[(0, 300, 2, "0.8500", "0.3000", "")],
+        judged=[(0, 300, 2, "0.8500", "0.3000", "", 40, "0.9000", "0.7500", "0.9500", "0.8800", "1.0000")],
     )
     spec = {"baselines": [HOSTED], **judged_by("mistral-large")}
     status = plan(succeeded(found, spec=spec), NOW).status
     shown = {"metric": "accuracy", "n": 300, "errors": 2, "swapConsistency": "0.8500", "ties": "0.3000"}
+    shown |= {"labels": 40, "agreement": "0.9000", "kappa": "0.7500"}
+    shown |= {"corrected": {"value": "0.9500", "lower": "0.8800", "upper": "1.0000"}}
     assert status["judge"] == {
         "model": "mistral-large-2506",
         "n": 300,
