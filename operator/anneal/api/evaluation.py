@@ -59,6 +59,13 @@ class Policy(ApiModel):
         description="When no gate failed but one is undecided: the verdict is Inconclusive, or Failed. Neither is"
         " promoted. Default: Hold.",
     )
+    valid_for_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="How long after its end a verdict still lets a model be served for the first time, in seconds."
+        " What is served already stays. Default: for good.",
+    )
 
 
 class EvaluationSpec(ApiModel):

@@ -172,12 +172,14 @@ def _judged(evaluation: Object, digest: str, gate: PromotionGate, now: datetime)
         said = f"Evaluation '{name}' did not pass artifact {short(digest)}: {status.get('message', '')}"
         return Proof("Refused", reason, said)
     age = seconds_since(status.get("completionTime"), now)
-    if gate.max_age_seconds is not None and age > gate.max_age_seconds:
-        said = (
-            f"Evaluation '{name}' passed artifact {short(digest)} at {status.get('completionTime')}, which is longer"
-            f" ago than {gate.max_age_seconds} s (spec.gate.maxAgeSeconds); evaluate it again."
-        )
-        return Proof("Refused", Reason.EVALUATION_TOO_OLD, said)
+    valid_for = ((evaluation.get("spec") or {}).get("policy") or {}).get("validForSeconds")
+    for limit, field in ((gate.max_age_seconds, "spec.gate.maxAgeSeconds"), (valid_for, "its policy.validForSeconds")):
+        if limit is not None and age > limit:
+            said = (
+                f"Evaluation '{name}' passed artifact {short(digest)} at {status.get('completionTime')}, which is"
+                f" longer ago than {limit} s ({field}); evaluate it again."
+            )
+            return Proof("Refused", Reason.EVALUATION_TOO_OLD, said)
     return passed(name, digest)
 
 

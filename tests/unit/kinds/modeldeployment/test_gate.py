@@ -27,6 +27,12 @@ class Case:
 V1, V2 = digest("intents-v1")[:19], digest("intents-v0")[:19]
 OTHER_V1 = {"subjectDigest": digest("intents-v1")}
 
+
+def with_policy(obj: Json, **policy: Any) -> Json:
+    """An Evaluation whose spec has that policy."""
+    return {**obj, "spec": {**obj["spec"], "policy": policy}}
+
+
 CASES: dict[str, Case] = {
     "no job": Case([judged()], "Waiting", Reason.FINE_TUNE_JOB_NOT_FOUND, "There is no FineTuneJob 'intents-v1'"),
     "a job at work": Case([job(phase="Training")], "Waiting", Reason.FINE_TUNE_JOB_NOT_FINISHED, "(phase Training)"),
@@ -79,6 +85,19 @@ CASES: dict[str, Case] = {
         Reason.EVALUATION_TOO_OLD,
         "which is longer ago than 60 s (spec.gate.maxAgeSeconds); evaluate it again.",
         {"gate": {"maxAgeSeconds": 60}},
+    ),
+    "the verdict is no longer valid": Case(
+        [trained(), with_policy(judged(age=61), validForSeconds=60)],
+        "Refused",
+        Reason.EVALUATION_TOO_OLD,
+        "which is longer ago than 60 s (its policy.validForSeconds); evaluate it again.",
+        {"gate": {"maxAgeSeconds": 3600}},
+    ),
+    "the verdict is still valid": Case(
+        [trained(), with_policy(judged(age=59), validForSeconds=60)],
+        "Passed",
+        Reason.EVALUATION_PASSED,
+        f"Evaluation 'intents-v1' passed artifact {V1}.",
     ),
     "the verdict is young enough": Case(
         [trained(), judged(age=59)],
