@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import sys
+from pathlib import Path
 
 import torch
 from transformers.loss.loss_utils import ForCausalLMLoss
@@ -33,8 +33,9 @@ def main(way: str) -> None:
 
 
 def _highest() -> int:
-    """The most memory that this process ever had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this program ever had, in bytes. (getrusage counts what its parent had before the exec.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
 if __name__ == "__main__":
