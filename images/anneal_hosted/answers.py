@@ -55,6 +55,10 @@ class AnswerFile:
         answer = self._answers.get(key)
         return answer is not None and answer.outcome in REPEATABLE
 
+    def was_asked(self, key: str) -> bool:
+        """Whether it was asked, whatever came of it."""
+        return key in self._answers
+
     def get(self, key: str) -> StoredAnswer | None:
         """What came of the question so far."""
         return self._answers.get(key)

@@ -329,12 +329,12 @@ def evaluation(
 class Evaluator:
     """The evaluator as its container runs it."""
 
-    def __init__(self, run: EvaluateRun, directory: Path) -> None:
+    def __init__(self, run: EvaluateRun, directory: Path, *arguments: str) -> None:
         self.termination = directory / "termination"
         (directory / "evaluate.json").write_text(json.dumps(run.to_json()))
-        roots = [str(REPOSITORY / "operator"), str(REPOSITORY / "images/evaluator")]
+        roots = [str(REPOSITORY / "operator"), str(REPOSITORY / "images/evaluator"), str(REPOSITORY / "images")]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "anneal_evaluator"],
+            [sys.executable, "-m", "anneal_evaluator", *arguments],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(roots),
@@ -359,6 +359,38 @@ class TestEvaluation:
         assert result.evaluate.results[1][2:4] == (ROWS, "0.0000")
         assert [gate[0] for gate in result.evaluate.gates] == ["Passed", "Passed"]
         assert result.evaluate.report_digest == digest_of_file(tmp_path / "report/report.json")
+
+    def test_a_program_of_the_users_scores_between_asking_and_judging(
+        self, serving: tuple[Pod, Server], models: Models, tmp_path: Path
+    ) -> None:
+        scores = tmp_path / "plugins/scores/mine/scores.jsonl"
+        scores.parent.mkdir(parents=True)
+        run = evaluation(
+            models,
+            tmp_path / "report",
+            serving[1],
+            models.ended[:ROWS],
+            metrics=[
+                {"name": "accuracy", "exactMatch": {}},
+                {"name": "mine", "plugin": {"image": "mine", "values": "Binary"}},
+            ],
+            gates=[{"metric": "mine", "superiority": {"over": "untuned"}}],
+            plugins=str(tmp_path / "plugins"),
+        )
+        code, result = Evaluator(run, tmp_path, "respond").ended()
+        assert (code, result.reason, result.evaluate) == (0, "Answered", None), result.message
+        items = [json.loads(line) for line in (tmp_path / "plugins/answers/answers.jsonl").read_text().splitlines()]
+        right = [{"id": i["id"], "score": int(i["answer"].strip() == i["reference"].strip())} for i in items]
+        scores.write_text("".join(json.dumps(line) + "\n" for line in right[1:]))
+        code, result = Evaluator(run, tmp_path).ended()
+        assert (code, result.reason) == (42, "PluginScoresInvalid"), result.message
+        scores.write_text("".join(json.dumps(line) + "\n" for line in right))
+        code, result = Evaluator(run, tmp_path).ended()
+        assert (code, result.reason) == (0, "Judged"), result.message
+        assert result.evaluate is not None
+        built_in, mine = ([row[1:] for row in result.evaluate.results if row[0] == metric] for metric in (0, 1))
+        assert mine == built_in
+        assert [gate[0] for gate in result.evaluate.gates] == ["Passed"]
 
     def test_a_hosted_model_is_asked_beside_the_server_and_its_key_is_in_no_file(
         self, serving: tuple[Pod, Server], models: Models, tmp_path: Path

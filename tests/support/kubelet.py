@@ -51,6 +51,8 @@ class Life:
     """Why it never starts, as "Reason: message"."""
     in_init: bool = False
     """Whether it is the first init container that ends like this, and the pod never gets further."""
+    guest: str = ""
+    """The init container of the user's own that it is instead, whose end is that of the pod."""
     reports: tuple[tuple[float, ProgressReport], ...] = ()
     """What it reports, and when, in seconds after its start."""
 
@@ -141,9 +143,10 @@ class Kubelet:
             return replace(memory, starts=None)
         if life.in_init:
             ended = {"exitCode": life.exit_code, "reason": life.reason or "Error", "message": life.message}
-            self._write_status(pod, "Pending", {"terminated": ended}, init=True)
+            self._write_status(pod, "Pending", {"terminated": ended}, init=pod["spec"]["initContainers"][0]["name"])
             return replace(memory, starts=None)
-        self._write_status(pod, "Running", {"running": {}})
+        running = {"running": {"startedAt": self.api.clock.text()}}
+        self._write_status(pod, "Pending" if life.guest else "Running", running, init=life.guest)
         return replace(
             memory,
             starts=None,
@@ -174,7 +177,8 @@ class Kubelet:
             "message": life.message,
             "finishedAt": self.api.clock.text(),
         }
-        self._write_status(pod, "Failed" if life.exit_code else "Succeeded", {"terminated": ended})
+        phase = "Failed" if life.exit_code else "Succeeded"
+        self._write_status(pod, phase, {"terminated": ended}, init=life.guest)
         return replace(memory, started=None, ends=None, ready=None)
 
     def _report(self, pod: Object, memory: PodMemory) -> PodMemory:
@@ -186,17 +190,24 @@ class Kubelet:
         return memory
 
     def _write_status(
-        self, pod: Object, phase: str, state: Mapping[str, Any], *, ready: bool = False, init: bool = False
+        self, pod: Object, phase: str, state: Mapping[str, Any], *, ready: bool = False, init: str = ""
     ) -> None:
+        """`state` is that of the init container of this name, or of the pod's first container."""
         which = "initContainers" if init else "containers"
+        names = [c["name"] for c in pod["spec"].get(which, [])]
         waiting = {"waiting": {"reason": "PodInitializing"}}
         status = {
             **{k: v for k, v in pod.get("status", {}).items() if k == "conditions"},
             "phase": phase,
             "startTime": pod.get("status", {}).get("startTime", self.api.clock.text()),
             f"{which[:-1]}Statuses": [
-                {"name": c["name"], "ready": ready, "restartCount": 0, "state": dict(state if n == 0 else waiting)}
-                for n, c in enumerate(pod["spec"].get(which, []))
+                {
+                    "name": n,
+                    "ready": ready,
+                    "restartCount": 0,
+                    "state": dict(state if n == (init or names[0]) else waiting),
+                }
+                for n in names
             ],
         }
         others = [c for c in status.get("conditions", []) if c["type"] != "Ready"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -219,12 +219,19 @@ def _finished(job: Object) -> tuple[str, str, str] | None:
 def _policy(job: Object, pod: Object) -> str:
     """The action of the first rule of the Job's podFailurePolicy that matches the pod's end; else Count."""
     status = pod["status"]
-    codes = [s["state"].get("terminated", {}).get("exitCode") for s in status.get("containerStatuses", [])]
+    statuses = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
+    codes = {s["name"]: s["state"].get("terminated", {}).get("exitCode") for s in statuses}
     conditions = {c["type"] for c in status.get("conditions", []) if c["status"] == "True"}
     for rule in job["spec"].get("podFailurePolicy", {}).get("rules", []):
-        on_codes = rule.get("onExitCodes")
-        if on_codes and any(c in on_codes["values"] for c in codes):
+        if (on_codes := rule.get("onExitCodes")) and _matches(on_codes, codes):
             return str(rule["action"])
         if any(c["type"] in conditions for c in rule.get("onPodConditions", [])):
             return str(rule["action"])
     return "Count"
+
+
+def _matches(on_codes: Object, codes: Mapping[str, int | None]) -> bool:
+    """Whether a container that failed, or the one that is named, ended with such a code: success never counts."""
+    named = on_codes.get("containerName")
+    failed = [code for name, code in codes.items() if code and named in (None, name)]
+    return any((code in on_codes["values"]) == (on_codes["operator"] == "In") for code in failed)

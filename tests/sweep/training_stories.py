@@ -25,6 +25,7 @@ from anneal.api.runs import ProgressReport
 from anneal.kinds.children import child_name
 
 JOB, EVALUATION = ("FineTuneJob", "intents-v1"), ("Evaluation", "intents-v1")
+PLUGIN = [{"name": "accuracy", "exactMatch": {}}, {"name": "tone", "plugin": {"image": "tone:1"}}]
 CLAIMS = (b.claim("hub"), b.claim("models"))
 IS_TRAINING = pod_runs("fit")
 CHILDREN = ("Job", "Pod", "ConfigMap")
@@ -213,6 +214,18 @@ STORIES = (
         (*CLAIMS, b.fine_tune_job(), b.evaluation()),
         b.scripted(("evaluate", 0, b.users_mistake("evaluate", "TooManyErrors", "9 of 150 answers were cut off"))),
         seen=ends(*EVALUATION, Failed=True, reason="TooManyErrors"),
+    ),
+    Story(
+        "a plugin scores the answers",
+        (*CLAIMS, b.fine_tune_job(), b.evaluation(metrics=PLUGIN)),
+        b.all_goes_well,
+        seen=ends(*EVALUATION, Complete=True, verdict="Passed"),
+    ),
+    Story(
+        "a plugin fails",
+        (*CLAIMS, b.fine_tune_job(), b.evaluation(metrics=PLUGIN)),
+        b.scripted(("evaluate", 0, Life(5.0, exit_code=3, message="KeyError: 'answer'", guest="plugin-tone"))),
+        seen=ends(*EVALUATION, Failed=True, reason="PluginFailed"),
     ),
     Story(
         "the evaluation takes longer than its deadline",

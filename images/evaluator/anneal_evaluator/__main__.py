@@ -1,6 +1,7 @@
 """`python -m anneal_evaluator`: reads the run document, judges, and always leaves its last words for the kubelet.
 
-`python -m anneal_evaluator keys` only looks whether the API keys are there, before any model is loaded.
+`python -m anneal_evaluator keys` only looks whether the API keys are there, before any model is loaded;
+`python -m anneal_evaluator respond` only asks, and hands the answers to the plugins that score them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from anneal_evaluator.errors import (
     EvaluationError,
     mistake,
 )
-from anneal_evaluator.evaluate import evaluate
+from anneal_evaluator.evaluate import evaluate, respond
 from anneal_evaluator.keys import check_keys
 from anneal_evaluator.termination import write_result
 from anneal_hosted.errors import PreemptedError
@@ -35,14 +36,14 @@ _PREEMPTED = RunResult(
 
 
 def main() -> int:
-    """Exit code: 0 judged, 42 a mistake of the user, 75 preempted, 1 anything that may go better next time."""
+    """Exit code: 0 done, 42 a mistake of the user, 75 preempted, 1 anything that may go better next time."""
     signal.signal(signal.SIGTERM, _preempted)
     try:
         run = _read_run()
         if sys.argv[1:] == ["keys"]:
             check_keys(run)
             return 0
-        result = evaluate(run)
+        result = respond(run) if sys.argv[1:] == ["respond"] else evaluate(run)
     except PreemptedError:
         write_result(_PREEMPTED)
         return EXIT_PREEMPTED

@@ -18,6 +18,7 @@ PROMPTS_DIFFER = "PromptsDiffer"
 JUDGE_UNUSABLE = "JudgeUnusable"
 JUDGE_UNRELIABLE = "JudgeUnreliable"
 LABELS_INVALID = "HumanLabelsInvalid"
+PLUGIN_SCORES_INVALID = "PluginScoresInvalid"
 # The user's mistake or not, by what the errors were.
 TOO_MANY_ERRORS = "TooManyErrors"
 # The infrastructure's: the next try can succeed, and asks only what has no answer yet.

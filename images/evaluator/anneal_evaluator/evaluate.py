@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,14 +20,16 @@ from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_err
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 from anneal_evaluator.judging import judge_answers
-from anneal_evaluator.judging.labels import read_labels
+from anneal_evaluator.judging.labels import Label, read_labels
 from anneal_evaluator.judging.telling import judge_data, judge_document
 from anneal_evaluator.keys import check_keys, key_of
+from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.page import page
+from anneal_evaluator.plugins import plugin_scores, write_items
 from anneal_evaluator.report import categories, data, document, gate_sentence, write_report
 from anneal_evaluator.respond import check_prompts, questions
 from anneal_evaluator.reuse import reuse_answers
-from anneal_evaluator.score import score, scorers_of, write_scores
+from anneal_evaluator.score import Answers, score, scorers_of, write_scores
 from anneal_evaluator.taken import Taken
 from anneal_evaluator.triton import TritonEndpoint
 from anneal_hosted.answers import AnswerFile, write_atomically
@@ -45,29 +48,43 @@ BUDGET_ADVICE = (
 )
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Everything that was said."""
+
+    rows: list[HeldOutRow]
+    scorers: list[Scorer]
+    labels: list[Label]
+    """What people say of answers, to hold the judge against."""
+    server: str
+    """Name and version of the server."""
+    files: Mapping[str, AnswerFile]
+    keys: Mapping[str, list[str]]
+    """Of each model's answers, in the order of the rows."""
+    answers: Answers
+
+
+def respond(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> RunResult:
+    """Asks, and hands the answers to the plugins, which run after this. Raises EvaluationError, OSError."""
+    found = _answered(run, AnswerFile.has, patience_seconds)
+    write_items(run, found.rows, found.answers)
+    said = f"{len(found.rows)} rows are answered by each of {len(run.models)} models."
+    return RunResult(role="evaluate", outcome="Succeeded", reason="Answered", message=said)
+
+
 def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> RunResult:
     """Judges, and leaves answers, scores and report in the report's directory. Raises EvaluationError, OSError."""
-    check_names(run)
-    rows = read_held_out(run.held_out, run.held_out_digest)
-    scorers = scorers_of(run.metrics, rows)
-    labels = read_labels(run)
-    check_keys(run)
-    directory = Path(run.report.path)
-    directory.mkdir(parents=True, exist_ok=True)
-    files = {model: AnswerFile(directory / f"responses-{model}.jsonl") for model in run.models}
-    ledger = _ledger(run, directory)
-
-    server, asked = asyncio.run(_interview(run, rows, files, ledger, patience_seconds))
-    keys = {model: [q.key for q in asked if q.model == model] for model in run.models}
-    answers = {model: [files[model][key] for key in keys[model]] for model in run.models}
-    refuse_too_many_errors(run, answers)
-    check_prompts(run, asked, files)
-    check_snapshots(asked, files)
+    has_plugins = any(metric.plugin is not None for metric in run.metrics)
+    # What plugins have scored is not asked again, not even what took too long.
+    found = _answered(run, AnswerFile.was_asked if has_plugins else AnswerFile.has, patience_seconds)
+    rows, scorers, server, files, keys = found.rows, found.scorers, found.server, found.files, found.keys
+    answers, directory = found.answers, Path(run.report.path)
+    given = plugin_scores(run, rows, answers)
 
     # What was spent so far is read anew: a ledger lives as long as one event loop.
     ledger = _ledger(run, directory)
-    judgements = judge_answers(run, rows, answers, ledger, patience_seconds, labels)
-    scores = score(run, scorers, rows, answers, judgements.scores if judgements else None)
+    judgements = judge_answers(run, rows, answers, ledger, patience_seconds, found.labels)
+    scores = score(run, scorers, rows, answers, {**given, **(judgements.scores if judgements else {})})
     groups = groups_of(rows)
     judgement = judge(run, scorers, scores, groups, Taken.of(run, answers, groups))
     by_category = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
@@ -94,14 +111,38 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     )
 
 
+def _answered(run: EvaluateRun, is_settled: Callable[[AnswerFile, str], bool], patience_seconds: float) -> Answered:
+    """Checks the run, asks what is not settled, and refuses answers that cannot be judged by."""
+    check_names(run)
+    rows = read_held_out(run.held_out, run.held_out_digest)
+    scorers = scorers_of(run.metrics, rows)
+    labels = read_labels(run)
+    check_keys(run)
+    directory = Path(run.report.path)
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {model: AnswerFile(directory / f"responses-{model}.jsonl") for model in run.models}
+    server, asked = asyncio.run(_interview(run, rows, files, is_settled, patience_seconds))
+    keys = {model: [q.key for q in asked if q.model == model] for model in run.models}
+    answers = {model: [files[model][key] for key in keys[model]] for model in run.models}
+    refuse_too_many_errors(run, answers)
+    check_prompts(run, asked, files)
+    check_snapshots(asked, files)
+    return Answered(rows, scorers, labels, server, files, keys, answers)
+
+
 def _ledger(run: EvaluateRun, directory: Path) -> Ledger:
     return Ledger(directory / LEDGER_FILE, Decimal(run.budget.cost) if run.budget else None, BUDGET_ADVICE)
 
 
 async def _interview(
-    run: EvaluateRun, rows: list[HeldOutRow], files: Mapping[str, AnswerFile], ledger: Ledger, patience_seconds: float
+    run: EvaluateRun,
+    rows: list[HeldOutRow],
+    files: Mapping[str, AnswerFile],
+    is_settled: Callable[[AnswerFile, str], bool],
+    patience_seconds: float,
 ) -> tuple[str, list[Question]]:
-    """Asks what has no answer yet. Returns the server's name and version, and all questions."""
+    """Asks what is not settled yet. Returns the server's name and version, and all questions."""
+    ledger = _ledger(run, Path(run.report.path))
     async with _endpoints(run) as endpoints:
         ended = asyncio.Event()
         versions = {
@@ -112,9 +153,9 @@ async def _interview(
         reuse_answers(Path(run.report.path), asked, files)
         stored = {(q.model, q.key): q.cost(answer) for q in asked if (answer := files[q.model].get(q.key))}
         ledger.settle_stored(stored)
-        already = sum(1 for question in asked if files[question.model].has(question.key))
-        progress = Progress(run.reporting, already, len(asked))
-        await ask_all(Interview(run.generation, endpoints, files, ledger, progress, patience_seconds, ended), asked)
+        waiting = [question for question in asked if not is_settled(files[question.model], question.key)]
+        progress = Progress(run.reporting, len(asked) - len(waiting), len(asked))
+        await ask_all(Interview(run.generation, endpoints, files, ledger, progress, patience_seconds, ended), waiting)
     return versions[run.models[0]], asked
 
 

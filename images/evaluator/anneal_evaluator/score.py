@@ -47,16 +47,16 @@ def score(
     scorers: Sequence[Scorer],
     rows: Sequence[HeldOutRow],
     answers: Answers,
-    judged: Mapping[int, NDArray[np.float64]] | None = None,
+    given: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
     """Scores of shape [metrics, models, rows]; NaN where there is no answer. Raises EvaluationError.
 
-    `judged` are the scores [models, rows] of the metrics, by index, that a judge has given.
+    `given` are the scores [models, rows] of the metrics, by index, that a judge or a plugin has given.
     """
     scores = np.full((len(scorers), len(run.models), len(rows)), np.nan)
     for m, (metric, scorer) in enumerate(zip(run.metrics, scorers, strict=True)):
-        if judged is not None and m in judged:
-            scores[m] = judged[m]
+        if given is not None and m in given:
+            scores[m] = given[m]
             continue
         for k, model in enumerate(run.models):
             for i, (row, answer) in enumerate(zip(rows, answers[model], strict=True)):

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, EntryName
+from anneal.api.plugins import Plugin
 
 METRICS = (
     "exactMatch",
@@ -21,6 +22,7 @@ METRICS = (
     "judged",
     "rubric",
     "preference",
+    "plugin",
 )
 
 
@@ -138,6 +140,7 @@ class Metric(ApiModel):
     judged: Judged | None = Field(default=None, description=Judged.__doc__)
     rubric: Rubric | None = Field(default=None, description=Rubric.__doc__)
     preference: Preference | None = Field(default=None, description=Preference.__doc__)
+    plugin: Plugin | None = Field(default=None, description=Plugin.__doc__)
 
     @property
     def needs_judge(self) -> bool:

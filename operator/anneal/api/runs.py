@@ -51,6 +51,10 @@ KEY_FILE = "key"
 #: The judge among those who are asked. No baseline can have this name.
 JUDGE = "_judge"
 MODEL_REPOSITORY_DIR = "/models"
+#: What evaluator and plugins share: the answers to be scored, and per metric of a plugin a directory with its scores.
+PLUGINS_DIR = "/var/run/anneal-plugins"
+ANSWERS_DIR, SCORES_DIR = "answers", "scores"
+ANSWERS_FILE, SCORES_FILE = "answers.jsonl", "scores.jsonl"
 
 #: Exit codes that the Job's podFailurePolicy acts on.
 EXIT_USER_MISTAKE = 42  # the same input fails again: the Job fails at once
@@ -235,6 +239,7 @@ class EvaluateRun(ApiModel):
     budget: Budget | None = Field(default=None, description="What hosted models may cost.")
     serving_cost_per_hour: Decimal | None = Field(default=None, description="What serving the candidate costs.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
+    plugins: str = Field(default=PLUGINS_DIR, description="Directory that is shared with plugins.")
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
 

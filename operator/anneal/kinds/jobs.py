@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anneal.api.runs import EXIT_PREEMPTED, EXIT_USER_MISTAKE
@@ -19,8 +19,18 @@ POD_FAILURE_POLICY = {
 }
 
 
-def job(seen: Seen, name: str, role: str, template: Mapping[str, Any], backoff_limit: int) -> Object:
-    """A Job of one pod. What `template` says counts only while there is no such Job: see `keeping_template`."""
+def job(
+    seen: Seen,
+    name: str,
+    role: str,
+    template: Mapping[str, Any],
+    backoff_limit: int,
+    failure_rules: Sequence[Mapping[str, Any]] = (),
+) -> Object:
+    """A Job of one pod; `failure_rules` go before those of every Job.
+
+    What `template` and the rules say counts only while there is no such Job: see `keeping_template`.
+    """
     return keeping_template(
         seen.one("Job", name),
         {
@@ -33,7 +43,7 @@ def job(seen: Seen, name: str, role: str, template: Mapping[str, Any], backoff_l
                 "completions": 1,
                 "backoffLimit": backoff_limit,
                 "podReplacementPolicy": "Failed",
-                "podFailurePolicy": POD_FAILURE_POLICY,
+                "podFailurePolicy": {"rules": [*failure_rules, *POD_FAILURE_POLICY["rules"]]},
                 "template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}},
             },
         },

@@ -18,6 +18,10 @@ from anneal.kinds.times import seconds_since
 
 #: A pod that gets its volumes and its network this late, in seconds, is told of; before that it is just starting.
 SLOW_START_SECONDS = 90.0
+#: Names of containers of the user's own begin with this. They do not speak our protocol: their last words are text, and
+#: their exit codes mean nothing but that they failed.
+GUEST = "plugin-"
+_GUEST_MEMORY_ADVICE = "raise memory of the plugin"
 
 
 class PodReason(StrEnum):
@@ -32,6 +36,7 @@ class PodReason(StrEnum):
     EVICTED = "Evicted"
     RESULT_UNREADABLE = "ResultUnreadable"
     POD_FAILED = "PodFailed"
+    PLUGIN_FAILED = "PluginFailed"
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def is_over(pod: Object) -> bool:
 
 def is_preempted(pod: Object) -> bool:
     """Whether the pod ended through no fault of its own: it saved its state and left, or was made to leave."""
-    if any(t.get("exitCode") == EXIT_PREEMPTED for _, t in _terminations(pod)):
+    if any(t.get("exitCode") == EXIT_PREEMPTED and not c.startswith(GUEST) for c, t in _terminations(pod)):
         return True
     return phase_of(pod) == "Failed" and _condition(pod, "DisruptionTarget", "True") is not None
 
@@ -117,7 +122,7 @@ def waiting(pod: Object, now: datetime) -> Waiting | None:
         reason = _WAITING.get(state.get("reason") or "")
         if reason is not None:
             return Waiting(reason, _why_container_waits(pod, status, reason, str(state.get("message") or "")))
-    if phase_of(pod) == "Pending" and _scheduled_for(pod, now) >= SLOW_START_SECONDS:
+    if phase_of(pod) == "Pending" and not _has_begun(pod) and _scheduled_for(pod, now) >= SLOW_START_SECONDS:
         return Waiting(
             PodReason.SLOW_START,
             f"pod {name_of(pod)} has a node, but its volumes, network or images are not ready after"
@@ -125,6 +130,19 @@ def waiting(pod: Object, now: datetime) -> Waiting | None:
             " kubelet is waiting for",
         )
     return None
+
+
+def running_since(pod: Object, name: str) -> str | None:
+    """When that container was started, RFC 3339; None unless it runs."""
+    for status in _container_statuses(pod):
+        if status["name"] == name and (running := (status.get("state") or {}).get("running")) is not None:
+            return str(running.get("startedAt") or pod["metadata"]["creationTimestamp"])
+    return None
+
+
+def _has_begun(pod: Object) -> bool:
+    """Whether a container of the pod ever started: then its volumes and its network are there."""
+    return any((s.get("state") or {}).get("running") or _terminated(s) for s in _container_statuses(pod))
 
 
 def _secrets_needed(pod: Object) -> str:
@@ -174,6 +192,9 @@ def crashes(pod: Object, memory_advice: str) -> tuple[Crash, ...]:
 def _told(pod: Object, container: str, terminated: Object) -> Failure:
     """What a container that failed says itself; without a result when that is unreadable or claims a success."""
     ended = f"container {container} of pod {name_of(pod)} ended with {_exit(terminated)}"
+    if container.startswith(GUEST):
+        said = str(terminated.get("message") or "").strip()[-400:] or "it said nothing"
+        return Failure(PodReason.PLUGIN_FAILED, f"{ended}, so nothing is judged: {said}")
     try:
         result = parse_result(str(terminated.get("message") or ""))
     except ValueError as error:
@@ -189,6 +210,7 @@ def _unexplained(pod: Object) -> Failure:
 
 
 def _out_of_memory(pod: Object, container: str, advice: str) -> str:
+    advice = _GUEST_MEMORY_ADVICE if container.startswith(GUEST) else advice
     containers = [*pod["spec"].get("initContainers", ()), *pod["spec"].get("containers", ())]
     limits = [c.get("resources", {}).get("limits", {}).get("memory") for c in containers if c["name"] == container]
     limit = f"its memory limit of {limits[0]}" if any(limits) else "the memory of its node"

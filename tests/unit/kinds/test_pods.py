@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.builders import failed, preempted, succeeded
-from tests.unit.kinds.scenes import NOW, condition, pod, terminated, waiting
+from tests.unit.kinds.scenes import NOW, ago, condition, pod, terminated, waiting
 
 from anneal.kinds import pods
 from anneal.kinds.pods import PodReason
@@ -108,8 +108,12 @@ def test_why_a_pod_waits(name: str) -> None:
         pod("Running", conditions=[condition("PodScheduled", "True", since=900)]),
         pod("Failed", conditions=[condition("PodScheduled", "False", "Unschedulable")]),
         {"kind": "Pod", "metadata": {"name": "new"}, "spec": {}},
+        pod(
+            init=[{"name": "server", "state": {"running": {"startedAt": ago(800)}}}],
+            conditions=[condition("PodScheduled", "True", since=900)],
+        ),
     ],
-    ids=["new", "just scheduled", "being created", "running", "over", "without status"],
+    ids=["new", "just scheduled", "being created", "running", "over", "without status", "an init container at work"],
 )
 def test_a_pod_that_starts_runs_or_is_over_does_not_wait(given: Any) -> None:
     assert pods.waiting(given, NOW) is None
@@ -186,6 +190,22 @@ FAILURES = {
         PodReason.RESULT_UNREADABLE,
         "container trainer of pod work-x ended with exit code 1, but its result says that it succeeded",
     ),
+    "a plugin in its own words, which are no result of ours": (
+        pod("Failed", init=[terminated(75, failed("evaluate", "Fine", "all is well"), name="plugin-tone")]),
+        PodReason.PLUGIN_FAILED,
+        "container plugin-tone of pod work-x ended with exit code 75, so nothing is judged: "
+        + failed("evaluate", "Fine", "all is well"),
+    ),
+    "a plugin without a word": (
+        pod("Failed", init=[terminated(3, name="plugin-tone")]),
+        PodReason.PLUGIN_FAILED,
+        "container plugin-tone of pod work-x ended with exit code 3, so nothing is judged: it said nothing",
+    ),
+    "a plugin's memory": (
+        pod("Failed", init=[terminated(137, reason="OOMKilled", name="plugin-tone")]),
+        PodReason.OUT_OF_MEMORY,
+        "container plugin-tone of pod work-x used more than the memory of its node; raise memory of the plugin",
+    ),
     "the node said why": (
         pod("Failed", reason="NodeShutdown", message="Pod was terminated in response to imminent node shutdown."),
         PodReason.POD_FAILED,
@@ -260,3 +280,8 @@ def test_crashes_name_each_container_that_does_not_stay_up() -> None:
             "container server of pod work-x used more than its memory limit of 6Gi; raise spec.resources.memory",
         ),
     )
+
+
+def test_a_plugin_cannot_pass_for_a_pod_that_was_made_to_leave() -> None:
+    assert pods.is_preempted(pod("Failed", init=[terminated(75, preempted(), name="respond")]))
+    assert not pods.is_preempted(pod("Failed", init=[terminated(75, preempted(), name="plugin-tone")]))

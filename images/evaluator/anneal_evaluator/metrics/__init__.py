@@ -17,6 +17,7 @@ from anneal_evaluator.metrics import (
     label,
     normalized_match,
     numeric,
+    plugin,
     regex,
     rouge_l,
     token_f1,
@@ -36,6 +37,7 @@ REGISTRY: dict[str, Callable[[Any], Scorer]] = {
     "judged": judged.scorer,
     "rubric": judged.rubric_scorer,
     "preference": judged.preference_scorer,
+    "plugin": plugin.scorer,
 }
 
 

@@ -25,6 +25,7 @@ from anneal.kinds.children import (
     token_volume,
 )
 from anneal.kinds.contract import Object, Seen
+from anneal.kinds.evaluation import plugins
 from anneal.kinds.modeldeployment.serving import triton
 from anneal.kinds.upstream import claims_of, location, mounted
 
@@ -172,6 +173,8 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     token, token_mounts = token_volume(seen)
     keys, key_mounts = _key_volumes(spec)
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"
+    working = [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts, *key_mounts]
+    scoring = plugins.containers(seen, spec.metrics)
     server = triton.server(seen, spec.resources, read_only, 1 + len(_served(spec)), serve_file)
     template = pod_template(
         seen,
@@ -181,17 +184,15 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
             *([_key_check(seen, key_mounts)] if keys else []),
             triton.layout(seen, read_only, serve_file),
             triton.sidecar(server),
+            *([_evaluator(seen, plugins.RESPOND, [*working, plugins.answers_mount()], "respond")] if scoring else []),
+            *scoring,
         ],
-        containers=[
-            _evaluator(
-                seen, ROLE, [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts, *key_mounts]
-            )
-        ],
-        volumes=[*triton.VOLUMES, *claims, *token, *keys],
+        containers=[_evaluator(seen, ROLE, [*working, *plugins.scores_mounts(spec.metrics)])],
+        volumes=[*triton.VOLUMES, *claims, *token, *keys, *plugins.volumes(spec.metrics)],
         scheduling=spec.scheduling,
         **accelerator_affinity(spec.resources),
     )
-    return jobs.job(seen, name, ROLE, template, spec.backoff_limit)
+    return jobs.job(seen, name, ROLE, template, spec.backoff_limit, plugins.failure_rules(spec.metrics))
 
 
 def _served(spec: EvaluationSpec) -> list[Baseline]:

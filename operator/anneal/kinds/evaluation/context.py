@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
-from anneal.kinds import results
+from anneal.kinds import pods, results
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.evaluation.children import Subject, name_of_job, subject_of
 from anneal.kinds.evaluation.foresight import held_out_rows, shortage
+from anneal.kinds.evaluation.plugins import AtWork, at_work
 from anneal.kinds.results import StepResult
 from anneal.kinds.times import seconds_since
 
@@ -96,6 +97,18 @@ class Context:
     def run(self) -> StepResult:
         """How the pod's run went so far."""
         return results.read(self.seen, name_of_job(self.seen), self.now, MEMORY_ADVICE)
+
+    @cached_property
+    def pod(self) -> Object | None:
+        """The newest pod that is not over."""
+        job = self.seen.one("Job", name_of_job(self.seen))
+        running = [p for p in results.pods_of(self.seen, job) if not pods.is_over(p)] if job is not None else []
+        return running[-1] if running else None
+
+    @cached_property
+    def plugin(self) -> AtWork | None:
+        """The plugin that scores right now, while its Job is not over."""
+        return at_work(self.pod, self.spec.metrics, self.now) if isinstance(self.run, results.Running) else None
 
     @property
     def deadline_in(self) -> float | None:

@@ -14,12 +14,14 @@ from typing import Any
 from anneal.api.conditions import is_true
 from anneal.api.evaluation import KIND, Evaluation, EvaluationSpec
 from anneal.kinds import pods, results
-from anneal.kinds.conditions import Health, Mark, Verdict, no, status_of, unknown, yes
+from anneal.kinds.conditions import Health, Verdict, status_of
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
-from anneal.kinds.evaluation.children import Subject, claims_needed, desired, name_of_job, subject_of
+from anneal.kinds.evaluation.children import Subject, claims_needed, desired, subject_of
 from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
+from anneal.kinds.evaluation.marks import COMPLETE, FAILED, marks
+from anneal.kinds.evaluation.plugins import RESPOND
 from anneal.kinds.evaluation.reasons import Reason
 from anneal.kinds.evaluation.vendors import kin_of, vendor_of
 from anneal.kinds.modeldeployment.serving.triton import SERVER
@@ -33,7 +35,6 @@ CLAIM_RETRY = 15.0
 SERVER_RESTARTS = 3
 
 OWNS = (("v1", "ConfigMap"), ("batch/v1", "Job"), ("v1", "Pod"))
-COMPLETE, FAILED = "Complete", "Failed"
 _VERDICTS = {
     "Passed": Reason.GATES_PASSED,
     "Failed": Reason.GATES_FAILED,
@@ -76,7 +77,7 @@ def plan(seen: Seen, now: datetime) -> Plan:
     waits = [s for s in (decision.requeue_after, None if ended else _deadline_in(ctx)) if s is not None]
     return Plan(
         apply=decision.apply,
-        status=status_of(seen, decision.verdict, _marks(ctx, decision.verdict), recorded),
+        status=status_of(seen, decision.verdict, marks(ctx, decision.verdict), recorded),
         requeue_after=min(waits, default=None),
     )
 
@@ -227,6 +228,16 @@ def deadline_has_passed(ctx: Context) -> Decision | None:
     return Decision(_failed(Reason.DEADLINE_EXCEEDED, said))
 
 
+def plugin_is_late(ctx: Context) -> Decision | None:
+    if ctx.plugin is None or ctx.plugin.seconds_left > 0:
+        return None
+    said = (
+        f"The plugin of metric {ctx.plugin.metric} was not done after {ctx.plugin.plugin.timeout_seconds} s, so nothing"
+        " is judged; allow more (timeoutSeconds of the plugin) in a new Evaluation. Answers are kept."
+    )
+    return Decision(_failed(Reason.PLUGIN_TIMED_OUT, said))
+
+
 def claim_is_missing(ctx: Context) -> Decision | None:
     if not isinstance(ctx.run, results.NotStarted):
         return None
@@ -265,6 +276,18 @@ def pod_waits(ctx: Context) -> Decision | None:
     return _at_work(ctx, Verdict("Pending", run.waiting.reason, run.waiting.message))
 
 
+def rows_are_asked(ctx: Context) -> Decision | None:
+    """By an init container, where plugins score what it has asked: the pod does not count as running yet."""
+    return is_evaluating(ctx) if ctx.pod is not None and pods.running_since(ctx.pod, RESPOND) is not None else None
+
+
+def plugin_is_scoring(ctx: Context) -> Decision | None:
+    if ctx.plugin is None:
+        return None
+    said = f"All rows are asked; the plugin of metric {ctx.plugin.metric} scores the answers."
+    return _at_work(ctx, Verdict("Evaluating", Reason.SCORING, said))
+
+
 def pod_has_failed(ctx: Context) -> Decision | None:
     run = ctx.run
     if not isinstance(run, results.Running) or run.failed is None or run.phase == "Running":
@@ -301,11 +324,14 @@ RULES: tuple[Rule, ...] = (
     run_has_failed,
     run_has_succeeded,
     deadline_has_passed,
+    plugin_is_late,
     claim_is_missing,
     server_keeps_failing,
     is_starting,
     server_has_failed,
     pod_waits,
+    rows_are_asked,
+    plugin_is_scoring,
     pod_has_failed,
     server_is_starting,
     is_evaluating,
@@ -319,12 +345,13 @@ def _failed(reason: str, message: str) -> Verdict:
 def _at_work(ctx: Context, verdict: Verdict) -> Decision:
     """The children as they should be, and how far the answers are."""
     percent = ctx.seen.progress.percent if ctx.seen.progress else ctx.status.percent
-    recheck = ctx.run.recheck_after if isinstance(ctx.run, results.Running) else None
+    rechecks = [ctx.run.recheck_after if isinstance(ctx.run, results.Running) else None]
+    rechecks += [ctx.plugin.seconds_left] if ctx.plugin is not None else []
     return Decision(
         verdict,
         {} if percent is None else {"percent": percent},
         desired(ctx.seen, ctx.spec, ctx.judged),
-        recheck,
+        min((s for s in rechecks if s is not None), default=None),
     )
 
 
@@ -334,9 +361,7 @@ def _deadline_in(ctx: Context) -> float | None:
 
 def _server_crash(ctx: Context) -> pods.Crash | None:
     """How the server of the newest pod failed, if it did while its pod goes on."""
-    job = ctx.seen.one("Job", name_of_job(ctx.seen))
-    running = [p for p in results.pods_of(ctx.seen, job) if not pods.is_over(p)] if job is not None else []
-    crashes = pods.crashes(running[-1], MEMORY_ADVICE) if running else ()
+    crashes = pods.crashes(ctx.pod, MEMORY_ADVICE) if ctx.pod is not None else ()
     return next((c for c in crashes if c.container == SERVER), None)
 
 
@@ -345,32 +370,6 @@ def _where(ctx: Context) -> str:
     if isinstance(ctx.run, results.Running) and ctx.run.waiting is not None:
         return ctx.run.waiting.message
     return f"{ctx.status.percent or 0} % of the answers were there; allow more time or ask for more resources"
-
-
-def _marks(ctx: Context, verdict: Verdict) -> dict[str, Mark]:
-    ended = {COMPLETE: COMPLETE, FAILED: FAILED}.get(verdict.phase)
-    return {
-        type_: yes(verdict.reason, verdict.message) if ended == type_ else no(verdict.reason)
-        for type_ in (COMPLETE, FAILED)
-    } | {"CandidateReady": _candidate_mark(ctx, verdict), "UnderPowered": _power_mark(ctx, verdict)}
-
-
-def _power_mark(ctx: Context, verdict: Verdict) -> Mark:
-    if verdict.reason == Reason.INVALID_SPEC or ctx.held_out_rows is None:
-        return unknown(verdict.reason)
-    if ctx.shortage is not None:
-        return yes(Reason.UNDER_POWERED, ctx.shortage)
-    return no(Reason.HELD_OUT_SUFFICES, f"{ctx.held_out_rows} held-out rows.")
-
-
-def _candidate_mark(ctx: Context, verdict: Verdict) -> Mark:
-    if ctx.subject is not None:
-        return yes(Reason.CANDIDATE_RECORDED, f"Judged is {ctx.subject.subject_uri}.")
-    if verdict.reason == Reason.CANDIDATE_RECORDED:
-        return yes(verdict.reason, verdict.message)
-    if verdict.reason == Reason.INVALID_SPEC:
-        return unknown(verdict.reason)
-    return no(verdict.reason, verdict.message)
 
 
 def _finished(seen: Seen, now: datetime) -> Plan:

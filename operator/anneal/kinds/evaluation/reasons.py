@@ -27,6 +27,8 @@ class Reason(StrEnum):
     SERVER_STARTING = "ServerStarting"
     SERVER_FAILED = "ServerFailed"
     EVALUATING = "Evaluating"
+    SCORING = "Scoring"
+    PLUGIN_TIMED_OUT = "PluginTimedOut"
     RETRYING = "Retrying"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RESULT_UNREADABLE = "ResultUnreadable"

@@ -46,6 +46,22 @@ def judged_by(model: str) -> Json:
     }
 
 
+SCORED: Json = {
+    "metrics": [
+        {"name": "accuracy", "exactMatch": {}},
+        {
+            "name": "tone",
+            "plugin": {"image": "registry.test/tone:1", "args": ["--strict"], "memory": "2Gi", "timeoutSeconds": 60},
+        },
+    ]
+}
+
+
+def at_work(container: str, seconds: float) -> Json:
+    """A pod of which that init container has run so long."""
+    return pod(init=[{"name": container, "state": {"running": {"startedAt": ago(seconds)}}}])
+
+
 REPORT = "pvc://models/intents-v1/evaluations/some-name"
 
 

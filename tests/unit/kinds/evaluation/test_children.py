@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.builders import as_stored, digest, evaluation
-from tests.unit.kinds.evaluation.objects import ARTIFACT, RECORDED, at
+from tests.unit.kinds.evaluation.objects import ARTIFACT, RECORDED, SCORED, at
 from tests.unit.kinds.scenes import FACTS, NOW, live
 
 from anneal.api.runs import EvaluateRun, ServeRun, parse_run
@@ -123,6 +123,9 @@ def test_the_evaluator_is_told_what_to_ask_and_where_to_write() -> None:
     assert "/var/run/anneal" in [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"]]
 
 
+GATE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.5"}}
+
+
 def hosted(name: str, **more: Any) -> Json:
     return {"name": name, "hosted": {"openAI": {"model": "gpt-5"}, **more}}
 
@@ -182,6 +185,56 @@ def test_the_judges_key_is_mounted_where_no_baselines_can_be() -> None:
     _, job = made(metrics=metrics, judge=judge, baselines=[{"name": "base", "fromCandidate": {}}])
     paths = [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"] if m["name"].startswith("key-")]
     assert paths == ["/var/run/anneal-keys/_judge"]
+
+
+def test_plugins_stand_between_asking_and_judging() -> None:
+    second = {"name": "style", "plugin": {"image": "style"}}
+    _, job = made(metrics=[*SCORED["metrics"], second], baselines=[hosted("gpt")], gates=[GATE])
+    spec = job["spec"]["template"]["spec"]
+    order = ["layout", "server", "respond", "plugin-tone", "plugin-style"]
+    assert [c["name"] for c in spec["initContainers"]] == order
+    assert containers(job)["respond"]["command"] == ["python", "-m", "anneal_evaluator", "respond"]
+    assert mounts(containers(job)["respond"]) == mounts(containers(job)["evaluate"]) == {"models": True}
+
+
+def test_a_plugin_gets_the_answers_and_a_place_for_scores_and_nothing_else() -> None:
+    secret = {"secretRef": {"name": "openai", "key": "api-key"}}
+    second = {"name": "style", "plugin": {"image": "style"}}
+    _, job = made(metrics=[*SCORED["metrics"], second], baselines=[hosted("gpt", **secret)], gates=[GATE])
+    parts, spec = containers(job), job["spec"]["template"]["spec"]
+    plugin = parts["plugin-tone"]
+    assert plugin["volumeMounts"] == [
+        {"name": "answers", "mountPath": "/answers", "readOnly": True},
+        {"name": "scores-0", "mountPath": "/scores"},
+        {"name": "plugin-tmp-0", "mountPath": "/tmp"},
+    ]
+    assert (plugin["image"], plugin["args"], "command" in plugin) == ("registry.test/tone:1", ["--strict"], False)
+    assert plugin["resources"] == {"requests": {"cpu": "100m", "memory": "2Gi"}, "limits": {"memory": "2Gi"}}
+    assert {e["name"]: e["value"] for e in plugin["env"]} == {
+        "HOME": "/tmp",
+        "ANNEAL_ANSWERS": "/answers/answers.jsonl",
+        "ANNEAL_SCORES": "/scores/scores.jsonl",
+    }
+    assert plugin["securityContext"] == parts["server"]["securityContext"]
+    writers = [n for n, c in parts.items() for m in c["volumeMounts"] if m["name"] == "answers" and "readOnly" not in m]
+    assert writers == ["respond"]
+    seen = {m["mountPath"] for m in parts["evaluate"]["volumeMounts"] if m["name"].startswith("scores-")}
+    assert seen == {"/var/run/anneal-plugins/scores/tone", "/var/run/anneal-plugins/scores/style"}
+    sizes = {v["name"]: v["emptyDir"].get("sizeLimit") for v in spec["volumes"] if "emptyDir" in v}
+    assert (sizes["scores-1"], sizes["plugin-tmp-1"]) == ("64Mi", "256Mi")
+
+
+def test_a_plugin_that_fails_by_itself_is_not_tried_again() -> None:
+    _, job = made(**SCORED)
+    first, *rest = job["spec"]["podFailurePolicy"]["rules"]
+    exits = {"containerName": "plugin-tone", "operator": "NotIn", "values": [137, 143]}
+    assert first == {"action": "FailJob", "onExitCodes": exits}
+    assert rest == made()[1]["spec"]["podFailurePolicy"]["rules"]
+
+
+def test_without_plugins_the_pod_is_as_it_was() -> None:
+    _, job = made()
+    assert {v["name"] for v in job["spec"]["template"]["spec"]["volumes"] if "emptyDir" in v} == {"tmp", "models"}
 
 
 def test_without_an_endpoint_nothing_is_reported() -> None:

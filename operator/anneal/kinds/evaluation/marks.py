@@ -1,0 +1,36 @@
+"""The conditions of an Evaluation that follow from what a rule decided."""
+
+from __future__ import annotations
+
+from anneal.kinds.conditions import Mark, Verdict, no, unknown, yes
+from anneal.kinds.evaluation.context import Context
+from anneal.kinds.evaluation.reasons import Reason
+
+COMPLETE, FAILED = "Complete", "Failed"
+
+
+def marks(ctx: Context, verdict: Verdict) -> dict[str, Mark]:
+    """Every condition of the kind's own."""
+    ended = {COMPLETE: COMPLETE, FAILED: FAILED}.get(verdict.phase)
+    return {
+        type_: yes(verdict.reason, verdict.message) if ended == type_ else no(verdict.reason)
+        for type_ in (COMPLETE, FAILED)
+    } | {"CandidateReady": _candidate_mark(ctx, verdict), "UnderPowered": _power_mark(ctx, verdict)}
+
+
+def _power_mark(ctx: Context, verdict: Verdict) -> Mark:
+    if verdict.reason == Reason.INVALID_SPEC or ctx.held_out_rows is None:
+        return unknown(verdict.reason)
+    if ctx.shortage is not None:
+        return yes(Reason.UNDER_POWERED, ctx.shortage)
+    return no(Reason.HELD_OUT_SUFFICES, f"{ctx.held_out_rows} held-out rows.")
+
+
+def _candidate_mark(ctx: Context, verdict: Verdict) -> Mark:
+    if ctx.subject is not None:
+        return yes(Reason.CANDIDATE_RECORDED, f"Judged is {ctx.subject.subject_uri}.")
+    if verdict.reason == Reason.CANDIDATE_RECORDED:
+        return yes(verdict.reason, verdict.message)
+    if verdict.reason == Reason.INVALID_SPEC:
+        return unknown(verdict.reason)
+    return no(verdict.reason, verdict.message)
