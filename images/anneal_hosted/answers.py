@@ -91,7 +91,12 @@ def _line(answer: StoredAnswer) -> bytes:
 
 def read_answers(path: Path) -> list[StoredAnswer]:
     """The stored answers of a file that another process may be writing to; lines that are no answers are left out."""
-    return [answer for _, answer in _answers_in(path.read_bytes())]
+    return answers_in(path.read_bytes())
+
+
+def answers_in(content: bytes) -> list[StoredAnswer]:
+    """The stored answers of what such a file holds."""
+    return [answer for _, answer in _answers_in(content)]
 
 
 def _whole_lines(path: Path) -> list[StoredAnswer]:

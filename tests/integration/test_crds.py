@@ -90,6 +90,7 @@ FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k !=
 EXPERTS = {"targetParameters": ["experts.down_proj"]}
 LABELS = {"humanLabels": {"uri": "pvc://models/labels.jsonl"}}
 JUDGE = {"openAI": {"model": "m"}}
+DIGEST = "sha256:" + "0" * 64
 
 
 def compared(with_: str, over: str = "base") -> dict[str, Any]:
@@ -188,6 +189,19 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("Evaluation", "spec.gates", [{"cost": {"maxPerQuery": "0.01"}}], "a cost gate needs spec.servingCostPerHour"),
     ("Evaluation", "spec.baselines.0.name", "candidate", "a baseline cannot be named 'candidate'"),
     ("Evaluation", "spec.baselines", [{"name": "base", "hosted": {}}], "exactly one of openAI, anthropic must be set"),
+    (
+        "Evaluation",
+        "spec.metrics.0",
+        {"name": "accuracy", "plugin": {"image": "tone:1", "lowest": "1"}},
+        "highest must be greater than lowest",
+    ),
+    ("Evaluation", "spec.baselines.0.answers", {"uri": "pvc://b/a", "digest": DIGEST}, "answers need hosted"),
+    (
+        "Evaluation",
+        "spec.baselines.0",
+        {**UNPRICED["baselines"][0], "answers": {"uri": "pvc://b/../a", "digest": DIGEST}},
+        "uri must not have '..' in its path",
+    ),
     (
         "Evaluation",
         "spec",

@@ -26,6 +26,7 @@ from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.page import page
 from anneal_evaluator.plugins import plugin_scores, write_items
+from anneal_evaluator.replay import replay_answers
 from anneal_evaluator.report import categories, data, document, gate_sentence, write_report
 from anneal_evaluator.respond import check_prompts, questions
 from anneal_evaluator.reuse import reuse_answers
@@ -150,10 +151,11 @@ async def _interview(
             for model, endpoint in endpoints.items()
         }
         asked = questions(run, rows, versions)
-        reuse_answers(Path(run.report.path), asked, files)
+        replay_answers(run, asked, files)
+        reuse_answers(Path(run.report.path), [q for q in asked if q.model not in run.answers], files)
         stored = {(q.model, q.key): q.cost(answer) for q in asked if (answer := files[q.model].get(q.key))}
         ledger.settle_stored(stored)
-        waiting = [question for question in asked if not is_settled(files[question.model], question.key)]
+        waiting = [q for q in asked if q.model not in run.answers and not is_settled(files[q.model], q.key)]
         progress = Progress(run.reporting, len(asked) - len(waiting), len(asked))
         await ask_all(Interview(run.generation, endpoints, files, ledger, progress, patience_seconds, ended), waiting)
     return versions[run.models[0]], asked

@@ -223,6 +223,9 @@ class EvaluateRun(ApiModel):
     base_digest: Digest = Field(description="Digest of its base, for the report.")
     models: list[str] = Field(description="Served names: the candidate first, then the baselines in spec order.")
     baselines: list[Baseline] = Field(default_factory=list, description="Baselines in spec order.")
+    answers: dict[str, str] = Field(
+        default_factory=dict, description="Absolute path of a baseline's stored answers, by the baseline's name."
+    )
     incumbents: dict[str, Digest] = Field(
         default_factory=dict, description="Digest of what each incumbent baseline is, by the baseline's name."
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anneal.api.model import ApiModel, Decimal, Digest, EntryName
+from anneal.api.model import ApiModel, Decimal, Digest, EntryName, Rule
 from anneal.api.references import Endpoint, LocalReference, PvcUri, SecretKeyReference
 
 RUNTIMES = ("triton",)
@@ -98,10 +98,32 @@ class Hosted(ApiModel):
         return chosen.model if chosen else ""
 
 
+class Answers(ApiModel):
+    """Answers that were stored by an Evaluation, of the same rows and by the same hosted model."""
+
+    RULES = (
+        Rule(
+            r"!self.uri.matches('/\\.\\.(/|$)')",
+            lambda answers: ".." not in answers.uri.split("/"),
+            "uri must not have '..' in its path: a location cannot leave its claim",
+        ),
+    )
+
+    uri: PvcUri = Field(description="The file responses-<baseline>.jsonl of that Evaluation's report, or a copy.")
+    digest: Digest = Field(description="Digest that it must have; report.json beside it tells it, under files.")
+
+
 class Baseline(ApiModel):
     """A model that answers the same rows, to compare with. Exactly one kind is set."""
 
     ONE_OF = ("fromCandidate", "incumbent", "hosted")
+    RULES = (
+        Rule(
+            "!has(self.answers) || (has(self.hosted) && !has(self.hosted.secretRef))",
+            lambda b: b.answers is None or (b.hosted is not None and b.hosted.secret_ref is None),
+            "answers need hosted, which says whose they are, without secretRef: nobody is asked",
+        ),
+    )
 
     name: EntryName = Field(description="Name that gates use for it; not 'candidate'.")
     from_candidate: FromCandidate | None = Field(
@@ -109,6 +131,11 @@ class Baseline(ApiModel):
     )
     incumbent: Incumbent | None = Field(default=None, description=Incumbent.__doc__)
     hosted: Hosted | None = Field(default=None, description=Hosted.__doc__)
+    answers: Answers | None = Field(
+        default=None,
+        description="Stored answers of the hosted model, for clusters that cannot reach it: it is not asked. Default:"
+        " it is.",
+    )
 
 
 class TritonServing(ApiModel):

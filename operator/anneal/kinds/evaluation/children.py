@@ -62,9 +62,14 @@ class Subject(ApiModel):
 
 
 def claims_needed(spec: EvaluationSpec, subject: Subject) -> tuple[str, ...]:
-    """Claims that must exist: the subject's, and that of the human labels."""
+    """Claims that must exist: the subject's, and those of files that the spec brings along."""
+    return tuple(sorted({*subject.claims, *claims_of(*_brought_along(spec))}))
+
+
+def _brought_along(spec: EvaluationSpec) -> list[str]:
+    """Files that the evaluator reads beside the held-out rows: stored answers, and what people say of answers."""
     labels = _labels_uri(spec)
-    return tuple(sorted({*subject.claims, *(claims_of(labels) if labels else ())}))
+    return [*(b.answers.uri for b in spec.baselines if b.answers), *([labels] if labels else [])]
 
 
 def _labels_uri(spec: EvaluationSpec) -> str | None:
@@ -144,6 +149,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         base_digest=subject.base_digest,
         models=[CANDIDATE, *[b.name for b in spec.baselines]],
         baselines=spec.baselines,
+        answers={b.name: mounted(location(b.answers.uri)).path for b in spec.baselines if b.answers},
         incumbents=subject.incumbent_digests,
         held_out=mounted(location(subject.held_out_uri)),
         held_out_digest=subject.dataset_digest,
@@ -167,9 +173,7 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     report = report_location(seen, subject).claim
     claims, mounts = claim_volumes(claims_needed(spec, subject), writable=[report])
     read_only = [{**m, "readOnly": True} for m in mounts]
-    labels = _labels_uri(spec)
-    asked = (subject.held_out_uri, *([labels] if labels else []))
-    evaluator_needs = {claim_path(c) for c in (report, *claims_of(*asked))}
+    evaluator_needs = {claim_path(c) for c in (report, *claims_of(subject.held_out_uri, *_brought_along(spec)))}
     token, token_mounts = token_volume(seen)
     keys, key_mounts = _key_volumes(spec)
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"

@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from tests.support.builders import as_stored, digest, evaluation
 from tests.unit.kinds.evaluation.objects import ARTIFACT, RECORDED, SCORED, at
 from tests.unit.kinds.scenes import FACTS, NOW, live
 
 from anneal.api.runs import EvaluateRun, ServeRun, parse_run
-from anneal.kinds.contract import Images, Seen
-from anneal.kinds.evaluation.plan import plan
+from anneal.kinds.contract import Images, Reference, Seen
+from anneal.kinds.evaluation.plan import plan, references
 
 Json = dict[str, Any]
 
@@ -123,6 +124,7 @@ def test_the_evaluator_is_told_what_to_ask_and_where_to_write() -> None:
     assert "/var/run/anneal" in [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"]]
 
 
+CLAIMS = ("hub", "models", "brought")
 GATE = {"metric": "accuracy", "absolute": {"minLowerBound": "0.5"}}
 
 
@@ -235,6 +237,33 @@ def test_a_plugin_that_fails_by_itself_is_not_tried_again() -> None:
 def test_without_plugins_the_pod_is_as_it_was() -> None:
     _, job = made()
     assert {v["name"] for v in job["spec"]["template"]["spec"]["volumes"] if "emptyDir" in v} == {"tmp", "models"}
+
+
+def test_answers_that_are_brought_along_are_read_by_the_evaluator_alone() -> None:
+    answers = {"uri": "pvc://brought/gpt.jsonl", "digest": digest("answers")}
+    baselines = [{**hosted("gpt"), "answers": answers}]
+    config_map, job = made(at(RECORDED, spec={"baselines": baselines, "gates": [GATE]}, claims=CLAIMS))
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.answers == {"gpt": "/claims/brought/gpt.jsonl"}
+    assert mounts(containers(job)["evaluate"]) == {"brought": False, "models": True}
+    without = at(RECORDED, spec={"baselines": baselines, "gates": [GATE]})
+    assert "PersistentVolumeClaim 'brought' does not exist" in plan(without, NOW).status["message"]
+    assert Reference("PersistentVolumeClaim", "brought") in references(without.obj, {})
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        ({"name": "base", "fromCandidate": {}}, "answers need hosted"),
+        (hosted("gpt", secretRef={"name": "openai", "key": "k"}), "answers need hosted"),
+        (hosted("gpt"), "uri must not have '..'"),
+    ],
+)
+def test_answers_of_nobody_or_out_of_a_claim_are_refused(baseline: Json, said: str) -> None:
+    answers = {"uri": "pvc://brought/../gpt.jsonl" if "uri" in said else "pvc://b/a", "digest": digest("answers")}
+    given = at(RECORDED, spec={"baselines": [{**baseline, "answers": answers}], "gates": [GATE]})
+    assert said in plan(given, NOW).status["message"]
 
 
 def test_without_an_endpoint_nothing_is_reported() -> None:
