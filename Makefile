@@ -72,6 +72,9 @@ bench: venv  ## measurements, written to build/bench/*.json
 bench-data: venv  ## how fast data is prepared, and in how much memory, to build/bench/data.json; the last size takes long
 	@$(PY) -m pytest tests/performance/test_data_speed.py -m performance -s
 
+bench-evaluation: venv  ## how much of what a server can do an evaluation gets from it, to build/bench/evaluation.json
+	@$(PY) -m pytest tests/performance/test_evaluation_speed.py -m performance -s
+
 bench-verdicts: venv  ## how often verdicts are wrong, and what they see, to build/bench/verdicts.json; minutes
 	@$(PY) -m pytest tests/performance/test_verdicts.py -m performance -s -q
 
@@ -84,4 +87,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-training-gpu bench-data bench-verdicts images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-training-gpu bench-data bench-evaluation bench-verdicts images demo demo-down

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 from pydantic import Field, ValidationError
 
 from anneal.api.model import ApiModel
+from anneal_hosted.log import Log, write_lines
 
 #: Only "answered" is scored; the rest are errors. "truncated" was cut off at the token limit, "rejected" was not taken
 #: by the server or is too large to be asked, "timedOut" took too long. Of hosted models also: "declined" was refused by
@@ -41,10 +42,11 @@ class StoredAnswer(ApiModel):
 
 
 class AnswerFile:
-    """The answers of one model. Appends are durable when `append` returns."""
+    """The answers of one model. What is stored is durable when `store` or `append` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log = Log(path)
         self._answers = {answer.key: answer for answer in _whole_lines(path)}
 
     def __getitem__(self, key: str) -> StoredAnswer:
@@ -63,11 +65,14 @@ class AnswerFile:
         """What came of the question so far."""
         return self._answers.get(key)
 
+    async def store(self, answer: StoredAnswer) -> None:
+        """Answers that come at once share one flush to disk."""
+        await self._log.append(_line(answer))
+        self._answers[answer.key] = answer
+
     def append(self, answer: StoredAnswer) -> None:
-        with self.path.open("ab") as stream:
-            stream.write(_line(answer))
-            stream.flush()
-            os.fsync(stream.fileno())
+        """The same where nothing else is under way."""
+        write_lines(self.path, _line(answer))
         self._answers[answer.key] = answer
 
     def compact(self, keys: Iterable[str]) -> None:

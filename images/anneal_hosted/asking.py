@@ -185,7 +185,7 @@ async def _ask(interview: Interview, question: Question) -> None:
     timeout = interview.generation.timeout_seconds
     if (size := len(question.messages.encode())) > MAX_QUESTION_BYTES:
         said = f"the question has {size} bytes, over the limit {MAX_QUESTION_BYTES}"
-        return interview.files[question.model].append(none.model_copy(update={"detail": said}))
+        return await interview.files[question.model].store(none.model_copy(update={"detail": said}))
     endpoint = interview.endpoints[question.model]
     try:
         answer = await patiently(
@@ -195,7 +195,7 @@ async def _ask(interview: Interview, question: Question) -> None:
         answer = none.model_copy(update={"detail": str(error)})
     except TimeoutError:
         answer = none.model_copy(update={"outcome": "timedOut", "detail": f"no answer within {timeout} s"})
-    interview.files[question.model].append(answer)
+    await interview.files[question.model].store(answer)
     if question.most is not None:
         await interview.ledger.settle(question.model, question.key, question.cost(answer))
     return None

@@ -9,7 +9,6 @@ answer is on disk (`settle_stored`).
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from decimal import Decimal
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 from anneal.api.costs import amount
 from anneal.api.model import ApiModel
 from anneal_hosted.errors import BUDGET_EXCEEDED, mistake
+from anneal_hosted.log import Log, write_lines
 
 
 class Entry(ApiModel):
@@ -40,6 +40,7 @@ class Ledger:
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self._open: dict[tuple[str, str], Decimal] = {}
         self._changed = asyncio.Condition()
+        self._log = Log(path)
         for entry in _entries(path):
             self._count(entry)
         #: Questions of a process that died, by (model, key): paid for or not, they count at their most.
@@ -57,25 +58,32 @@ class Ledger:
         """Settles what a dead process had stored the answer of, but not its price."""
         for question in self.lost.keys() & costs.keys():
             del self.lost[question]
-            self._write(Entry(model=question[0], key=question[1], cost=costs[question]))
+            entry = Entry(model=question[0], key=question[1], cost=costs[question])
+            write_lines(self._path, _line(entry))
+            self._count(entry)
 
     async def reserve(self, model: str, key: str, most: Decimal) -> None:
         """Notes a request before it is sent; waits for others to be settled where the budget needs it.
 
         Raises RunError when nothing is under way and the budget does not cover `most`.
         """
+        entry = Entry(model=model, key=key, most=most)
         async with self._changed:
             while self._budget is not None and self._total() + most > self._budget:
                 if not self._open:
                     raise self._exceeded(model, most)
                 await self._changed.wait()
-            self._write(Entry(model=model, key=key, most=most))
+            self._count(entry)
+        await self._log.append(_line(entry))
 
     async def settle(self, model: str, key: str, cost: Decimal) -> None:
         """Notes what a reserved question did cost."""
+        entry = Entry(model=model, key=key, cost=cost)
         async with self._changed:
-            self._write(Entry(model=model, key=key, cost=cost))
+            self._count(entry)
             self._changed.notify_all()
+        # Whoever may be asked for this notes it behind this line, so no crash leaves the one without the other.
+        await self._log.append(_line(entry))
 
     def _total(self) -> Decimal:
         return self.spent() + sum(self._open.values(), Decimal(0))
@@ -87,14 +95,6 @@ class Ledger:
             f" cost {amount(most)}, so it is not asked. {self._advice}",
         )
 
-    def _write(self, entry: Entry) -> None:
-        line = entry.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
-        with self._path.open("ab") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._count(entry)
-
     def _count(self, entry: Entry) -> None:
         question = (entry.model, entry.key)
         before = self._open.pop(question, Decimal(0))
@@ -104,6 +104,10 @@ class Ledger:
             self._open[question] = entry.most
         elif entry.cost is not None:
             self._spent[entry.model] += entry.cost
+
+
+def _line(entry: Entry) -> bytes:
+    return entry.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
 
 
 def _entries(path: Path) -> list[Entry]:

@@ -58,7 +58,7 @@ async def ask(
     assert baseline.hosted is not None
     files = {"gpt": AnswerFile(directory / "responses-gpt.jsonl")}
     ledger = Ledger(directory / "spending.jsonl", Decimal(budget) if budget else None, BUDGET_ADVICE)
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         endpoint = hosted_endpoint("gpt", baseline.hosted, KEY, session)
         versions = {"candidate": "", "gpt": await endpoint.version()}
         todo = [q for q in questions(run, asked, versions) if q.model == "gpt"]
