@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anneal.api.augmentation import Augmentation
 from anneal.api.dataset import (
     Balance,
     Cleaning,
@@ -80,6 +81,7 @@ class Job:
     cleaning: Cleaning = field(default_factory=Cleaning)
     deduplication: Deduplication = field(default_factory=Deduplication)
     balance: Balance | None = None
+    augmentation: Augmentation | None = None
     leak_check: LeakCheck = field(default_factory=LeakCheck)
     content: bytes | None = None
     """The dataset as bytes, instead of rows."""
@@ -124,6 +126,7 @@ class Job:
             cleaning=self.cleaning,
             deduplication=self.deduplication,
             balance=self.balance,
+            augmentation=self.augmentation,
             leak_check=self.leak_check,
             system_prompt=self.system_prompt,
             max_length=self.training.max_length,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import aiohttp
 
 from anneal.api.subjects import Hosted
@@ -11,12 +14,23 @@ from anneal_hosted.endpoints.http import Caller
 from anneal_hosted.endpoints.openai import OpenAIEndpoint
 
 
-def hosted_endpoint(name: str, hosted: Hosted, key: str | None, session: aiohttp.ClientSession) -> Endpoint:
-    """The endpoint of the hosted model `name`. Raises ValueError when it speaks a protocol that is not known."""
+def hosted_endpoint(
+    name: str,
+    hosted: Hosted,
+    key: str | None,
+    session: aiohttp.ClientSession,
+    schema: Mapping[str, Any] | None = None,
+) -> Endpoint:
+    """The endpoint of the hosted model `name`, which answers in JSON of `schema` where there is one.
+
+    Raises ValueError when it speaks a protocol that is not known.
+    """
     if hosted.open_ai is not None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return OpenAIEndpoint(hosted.open_ai, Caller(session, name, hosted.open_ai.base_url, headers, key))
+        return OpenAIEndpoint(hosted.open_ai, Caller(session, name, hosted.open_ai.base_url, headers, key), schema)
     if hosted.anthropic is not None:
         headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
-        return AnthropicEndpoint(hosted.anthropic, Caller(session, name, hosted.anthropic.base_url, headers, key))
+        return AnthropicEndpoint(
+            hosted.anthropic, Caller(session, name, hosted.anthropic.base_url, headers, key), schema
+        )
     raise ValueError(f"hosted model {name} has no wire protocol that is known here")

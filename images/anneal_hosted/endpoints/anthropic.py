@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -45,12 +46,13 @@ class AnthropicEndpoint:
 
     advice = "See the status page of the provider."
 
-    def __init__(self, options: Anthropic, caller: Caller) -> None:
-        self._options, self._caller = options, caller
+    def __init__(self, options: Anthropic, caller: Caller, schema: Mapping[str, Any] | None = None) -> None:
+        self._options, self._caller, self._schema = options, caller, schema
         self.where = caller.where
 
     async def version(self) -> str:
-        return json.dumps(self._options.to_json(), sort_keys=True)
+        shape = {"schema": self._schema} if self._schema is not None else {}
+        return json.dumps({**self._options.to_json(), **shape}, sort_keys=True)
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
         chat = json.loads(messages)
@@ -63,6 +65,8 @@ class AnthropicEndpoint:
             body["system"] = system
         if self._options.temperature is not None:
             body["temperature"] = float(self._options.temperature)
+        if self._schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": self._schema}}
         content = await self._caller.post("/v1/messages", body)
         try:
             return self._reply(_Answer.model_validate_json(content))

@@ -7,6 +7,7 @@ is dropped by a guess at the model's name makes runs differ in silence.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -50,12 +51,13 @@ class OpenAIEndpoint:
 
     advice = "See the status page of the provider."
 
-    def __init__(self, options: OpenAI, caller: Caller) -> None:
-        self._options, self._caller = options, caller
+    def __init__(self, options: OpenAI, caller: Caller, schema: Mapping[str, Any] | None = None) -> None:
+        self._options, self._caller, self._schema = options, caller, schema
         self.where = caller.where
 
     async def version(self) -> str:
-        return json.dumps(self._options.to_json(), sort_keys=True)
+        shape = {"schema": self._schema} if self._schema is not None else {}
+        return json.dumps({**self._options.to_json(), **shape}, sort_keys=True)
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
         body: dict[str, Any] = {
@@ -65,6 +67,9 @@ class OpenAIEndpoint:
         }
         if self._options.temperature is not None:
             body["temperature"] = float(self._options.temperature)
+        if self._schema is not None:
+            shape = {"name": "reply", "strict": True, "schema": self._schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": shape}
         content = await self._caller.post("/chat/completions", body)
         try:
             return self._reply(_Completion.model_validate_json(content))

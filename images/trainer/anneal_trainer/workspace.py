@@ -38,6 +38,16 @@ class Workspace:
         return self.root / "data" / "rejected.jsonl"
 
     @property
+    def generated(self) -> Path:
+        """The rows that a hosted model wrote and that are trained on, with where each comes from; one JSON a line."""
+        return self.root / "data" / "generated.jsonl"
+
+    @property
+    def augmentation(self) -> Path:
+        """What hosted models said and cost."""
+        return self.root / "augmentation"
+
+    @property
     def report(self) -> Path:
         """What prepare found, in numbers."""
         return self.root / "data" / "report.json"

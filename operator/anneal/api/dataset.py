@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from anneal.api.augmentation import Augmentation
 from anneal.api.model import ApiModel, Decimal, Digest, Rule
 from anneal.api.references import Endpoint, LocalReference, SourceUri
 from anneal.api.sources import ENDPOINT_DESCRIPTION, KEYS_DESCRIPTION
@@ -233,6 +234,9 @@ class Dataset(ApiModel):
     balance: Balance | None = Field(
         default=None, description="Evens the categories of the training rows. Default: rows stay as they are."
     )
+    augmentation: Augmentation | None = Field(
+        default=None, description="Rows that a hosted model writes after the training rows. Default: none."
+    )
     leak_check: LeakCheck = Field(default_factory=LeakCheck, description="Training rows that give answers away.")
     system_prompt: str | None = Field(
         default=None,
@@ -274,6 +278,29 @@ class CategoryCount(ApiModel):
     held_out: int = Field(ge=0, description="Rows kept for evaluation.")
 
 
+class AugmentationStatus(ApiModel):
+    """What came of the rows that were written by a hosted model."""
+
+    generator: str = Field(max_length=128, description="What the generator called itself; empty if it never answered.")
+    validator: str = Field(max_length=128, description="What the validator called itself; empty if it never answered.")
+    asked: int = Field(ge=0, description="Training rows that the generator was asked to write after.")
+    unanswered: int = Field(default=0, ge=0, description="Of those, the ones without a usable reply.")
+    written: int = Field(ge=0, description="Rows that it wrote.")
+    accepted: int = Field(ge=0, description="Of those, the ones that are trained on.")
+    rejected: list[RowCount] | None = Field(
+        default=None,
+        max_length=8,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="The others by reason: Invalid, Duplicate, NearDuplicate, Conflict, Leak, Incorrect, Unjudged or"
+        " Surplus. rejected.jsonl in the workspace names each.",
+    )
+    ended: Literal["Enough", "Share", "Cost", "Seeds"] = Field(
+        description="Why no more were written: rows or maxShare was reached, maxCost was spent, or every training row"
+        " was asked about."
+    )
+    cost: str = Field(max_length=24, description="Spent on both models, in the currency of their prices.")
+
+
 class DatasetStatus(ApiModel):
     """The data as it was prepared."""
 
@@ -304,4 +331,7 @@ class DatasetStatus(ApiModel):
         max_length=6,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="Rows by category, the largest six; all are in the report.",
+    )
+    augmentation: AugmentationStatus | None = Field(
+        default=None, description="What came of the rows that a hosted model wrote; absent where none were wanted."
     )

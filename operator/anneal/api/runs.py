@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from anneal.api.augmentation import Augmentation
 from anneal.api.dataset import (
     Balance,
     Cleaning,
@@ -48,6 +49,8 @@ CREDENTIALS_DIR = "/credentials"
 #: One directory per hosted baseline, with its API key in the file KEY_FILE.
 KEYS_DIR = "/var/run/anneal-keys"
 KEY_FILE = "key"
+#: Those who are asked by prepare.
+GENERATOR, VALIDATOR = "generator", "validator"
 #: The judge among those who are asked. No baseline can have this name.
 JUDGE = "_judge"
 MODEL_REPOSITORY_DIR = "/models"
@@ -138,6 +141,8 @@ class PrepareRun(ApiModel):
     cleaning: Cleaning = Field(default_factory=Cleaning, description="What is done to the text.")
     deduplication: Deduplication = Field(default_factory=Deduplication, description="Rows that repeat others.")
     balance: Balance | None = Field(default=None, description="How to even the categories.")
+    augmentation: Augmentation | None = Field(default=None, description="Rows that a hosted model writes.")
+    keys: str = Field(default=KEYS_DIR, description="Directory of the API keys of generator and validator.")
     leak_check: LeakCheck = Field(default_factory=LeakCheck, description="Rows that give held-out answers away.")
     system_prompt: str | None = Field(default=None, description="System message for rows without one.")
     max_length: int = Field(description="Longest row, in tokens.")

@@ -81,7 +81,7 @@ class Hosted(ApiModel):
     open_ai: OpenAI | None = Field(default=None, alias="openAI", description=OpenAI.__doc__)
     anthropic: Anthropic | None = Field(default=None, description=Anthropic.__doc__)
     secret_ref: SecretKeyReference | None = Field(
-        default=None, description="API key, mounted into the evaluator alone. Default: none is sent."
+        default=None, description="API key, mounted into the pod that asks alone. Default: none is sent."
     )
     price: Price | None = Field(default=None, description="Price, for costs and budget. Default: costs are not told.")
     max_tokens: int | None = Field(

@@ -16,6 +16,8 @@ from anneal.api.quantities import bytes_of
 from anneal.api.runs import (
     CLAIMS_DIR,
     CREDENTIALS_DIR,
+    KEY_FILE,
+    KEYS_DIR,
     RUN_DIR,
     RUN_FILE,
     TERMINATION_FILE,
@@ -23,6 +25,7 @@ from anneal.api.runs import (
     ObjectIdentity,
     Run,
 )
+from anneal.api.subjects import Hosted
 from anneal.api.workloads import DEFAULT_MEMORY, Accelerator, Resources, Scheduling
 from anneal.estimate.accelerators import MEMORY_LABEL, MIB, PRODUCT_LABEL
 from anneal.kinds.contract import Object, Seen
@@ -216,6 +219,26 @@ def secret_volumes(secrets: Iterable[str]) -> tuple[list[dict[str, Any]], list[d
     names = list(secrets)
     volumes = [{"name": f"secret-{i}", "secret": {"secretName": n, "defaultMode": 0o440}} for i, n in enumerate(names)]
     mounts = [{"name": f"secret-{i}", "mountPath": credentials_path(n), "readOnly": True} for i, n in enumerate(names)]
+    return volumes, mounts
+
+
+def key_volumes(asked: Iterable[tuple[str, Hosted | None]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(volumes, mounts) of the API keys of those who are asked, one file each in a directory of its name.
+
+    The volumes are optional: without its Secret, the pod starts and says so instead of waiting for ever.
+    """
+    volumes, mounts = [], []
+    for n, (name, hosted) in enumerate(asked):
+        if hosted is None or (secret := hosted.secret_ref) is None:
+            continue
+        source = {
+            "secretName": secret.name,
+            "items": [{"key": secret.key, "path": KEY_FILE}],
+            "defaultMode": 0o440,
+            "optional": True,
+        }
+        volumes.append({"name": f"key-{n}", "secret": source})
+        mounts.append({"name": f"key-{n}", "mountPath": f"{KEYS_DIR}/{name}", "readOnly": True})
     return volumes, mounts
 
 

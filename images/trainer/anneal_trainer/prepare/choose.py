@@ -40,8 +40,17 @@ class Choice:
         return Counter(reason for reason, _ in self.left_out.values())
 
 
-def choose(store: Store, run: PrepareRun, where: Where, check: Callable[[], None]) -> Choice:
-    """Decides about every row. `check` is called now and then, to let the run be interrupted. Raises UserMistake."""
+def choose(
+    store: Store,
+    run: PrepareRun,
+    where: Where,
+    check: Callable[[], None],
+    grow: Callable[[Choice], None] | None = None,
+) -> Choice:
+    """Decides about every row. `check` is called now and then, to let the run be interrupted. Raises UserMistake.
+
+    `grow` may add rows to the store and to those that are trained on, after the split and before the leak check.
+    """
     choice = Choice()
     wanted = run.deduplication
     given = _given(store, run)
@@ -63,6 +72,9 @@ def choose(store: Store, run: PrepareRun, where: Where, check: Callable[[], None
     choice.train, choice.held_out = split.train, split.held_out
     _even(choice, store, run)
     check()
+    if grow is not None:
+        grow(choice)
+        questions = runs(store.words.questions, deduplicate.RUN)
     found = leaks.find(store.words, questions, choice.train, choice.held_out, float(run.leak_check.threshold))
     _stop_leaks(choice, run, found, where)
     return choice

@@ -11,7 +11,7 @@ from anneal.api.dataset import SourceFound
 from anneal.api.runs import PrepareRun, SourceInput
 from anneal_trainer.prepare import cleaning, containers, validate
 from anneal_trainer.prepare.containers import Record
-from anneal_trainer.prepare.formats import RowError, detect, renamed, to_messages
+from anneal_trainer.prepare.formats import Message, RowError, detect, renamed, to_messages
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.split import Example
 from anneal_trainer.prepare.store import Store
@@ -41,7 +41,7 @@ class Reader:
         """Reads a whole source. `check` is called for every row. Raises UserMistake where the file itself is broken."""
         container = containers.opened(stream, name)
         formats: Counter[str] = Counter()
-        self.units.append("row")
+        self.begin("row")
         rows = 0
         for record in container.records:
             check()
@@ -53,27 +53,34 @@ class Reader:
                 self.ledger.refuse(name, record.unit, record.number, str(error))
         return SourceFound(detected=_sentence(container.kind, formats, source), rows=rows)
 
+    def begin(self, unit: str) -> None:
+        """From now on rows are of a further source."""
+        self.units.append(unit)
+
     def _take(self, source: SourceInput, record: Record) -> str:
         """Keeps a row; the format that it has. Raises RowError."""
         raw = record.read()
         row = renamed(raw, source.columns) if source.columns is not None else raw
         format_ = detect(row) if source.format == "Auto" else source.format
         messages = to_messages(row, format_)
-        validate.check(messages)
-        messages, flags = cleaning.clean(messages, self.run.cleaning)
-        validate.check(messages)  # what is left of a text of control characters is no text
-        messages = validate.with_system(messages, self.run.system_prompt)
         labels = (
             _label(raw, self.run.category, "category"),
             _label(raw, self.run.split.group_by, "split.groupBy"),
         )
+        self.keep(messages, record.number, labels)
+        return format_
+
+    def keep(self, messages: list[Message], number: int, labels: tuple[str, str]) -> None:
+        """Cleans and checks a row of the source at hand, and stores it. Raises RowError."""
+        validate.check(messages)
+        messages, flags = cleaning.clean(messages, self.run.cleaning)
+        validate.check(messages)  # what is left of a text of control characters is no text
+        messages = validate.with_system(messages, self.run.system_prompt)
         rendered = self.template.render(messages)
         if len(rendered.tokens) > self.max_length:
             raise RowError(f"too long: {len(rendered.tokens)} tokens, at most {self.max_length} (training.maxLength)")
-        place = (len(self.units) - 1, record.number)
-        self.store.add(Example(tuple(messages)), rendered, place, labels)
+        self.store.add(Example(tuple(messages)), rendered, (len(self.units) - 1, number), labels)
         self.flags.update(flags)
-        return format_
 
 
 def _label(row: Mapping[str, Any], column: str | None, field_: str) -> str:

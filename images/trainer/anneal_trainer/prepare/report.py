@@ -73,7 +73,7 @@ def document(
     return {
         "sources": [
             {"uri": name, "detected": found.detected, "rows": found.rows}
-            for name, found in zip(places.sources, detected, strict=True)
+            for name, found in zip(places.sources, detected, strict=False)
         ],
         "seed": run.split.seed,
         "resolved": resolved.to_json(),

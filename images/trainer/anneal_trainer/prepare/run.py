@@ -20,7 +20,7 @@ from anneal.api.sources import Resolved
 from anneal_trainer import files, model, rows, sources
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.prepare import ledger, report, store
+from anneal_trainer.prepare import augment, ledger, report, store
 from anneal_trainer.prepare.choose import Choice, choose, held_out_of
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.read import Reader
@@ -38,6 +38,7 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
     located_base = located(run, preemption)
     base_digest = model.check(located_base.place)
     directory = Path(located_base.place.path)
+    augment.check_keys(run, workspace)
     template = ChatTemplate(load_tokenizer(directory), model.stop_tokens(directory))
     base = BaseModelStatus(
         uri=located_base.fetched_to,
@@ -51,17 +52,23 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
         detected, commits = _read(reader, run, workspace, check)
         resolved = Resolved(model=located_base.revision or base_digest, sources=commits)
         _check_rows(detected, account, run)
-        places = Places(_names(run), reader.units, found)
-        choice = choose(found, run, places.where, check)
+        places, valid = Places([*_names(run), augment.SOURCE], reader.units, found), len(found)
+        grower = augment.grower(run, workspace, reader, check)
+        choice = choose(found, run, places.where, check, grower.grow if grower is not None else None)
         for row, (reason, why) in choice.left_out.items():
             account.leave_out(*places.of(row), reason, why)
-        _check_choice(choice, len(found), run)
+        _check_choice(choice, valid, run)
         files.write(workspace.chat_template, template.text.encode())
         train = found.training_rows(choice.train)
         status = _write(workspace, run, reader, choice, train, detected)
-        files.write_json(
-            workspace.report, report.document(run, status, base, resolved, found, choice, places, detected)
-        )
+        document = report.document(run, status, base, resolved, found, choice, places, detected)
+        if grower is not None:
+            status = status.model_copy(update={"augmentation": augment.status(grower, choice)})
+            document |= {
+                "dataset": status.to_json(),
+                "augmentation": augment.record(grower, choice, workspace, account),
+            }
+        files.write_json(workspace.report, document)
     counts = status.counts
     result = RunResult(
         role="prepare",

@@ -6,6 +6,7 @@ Rows are written one after the other while sources are read and looked up again 
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,9 @@ class Store:
     def example(self, row: int) -> Example:
         start, end = self._text_ends[row], self._text_ends[row + 1]
         self._texts.seek(start)
-        return Example(tuple(Message(*turn) for turn in json.loads(self._texts.read(end - start))))
+        turns = json.loads(self._texts.read(end - start))
+        self._texts.seek(0, os.SEEK_END)  # where the next row goes
+        return Example(tuple(Message(*turn) for turn in turns))
 
     def training_rows(self, chosen: Sequence[int]) -> TrainingRows:
         """The tokens of some rows, in that order; a row may be chosen more than once."""

@@ -8,7 +8,7 @@ from typing import Any
 from anneal.api.evaluation import EvaluationSpec
 from anneal.api.model import ApiModel, Digest
 from anneal.api.references import PvcLocation, PvcUri
-from anneal.api.runs import JUDGE, KEY_FILE, KEYS_DIR, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
+from anneal.api.runs import JUDGE, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
 from anneal.api.subjects import CANDIDATE, Baseline, IncumbentStatus
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
@@ -19,6 +19,7 @@ from anneal.kinds.children import (
     claim_volumes,
     container,
     identity,
+    key_volumes,
     pod_template,
     resource_requirements,
     run_config_map,
@@ -175,7 +176,7 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     read_only = [{**m, "readOnly": True} for m in mounts]
     evaluator_needs = {claim_path(c) for c in (report, *claims_of(subject.held_out_uri, *_brought_along(spec)))}
     token, token_mounts = token_volume(seen)
-    keys, key_mounts = _key_volumes(spec)
+    keys, key_mounts = key_volumes([*((b.name, b.hosted) for b in spec.baselines), (JUDGE, spec.judge)])
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"
     working = [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts, *key_mounts]
     scoring = plugins.containers(seen, spec.metrics)
@@ -202,26 +203,6 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
 def _served(spec: EvaluationSpec) -> list[Baseline]:
     """The baselines that the server of this pod serves."""
     return [b for b in spec.baselines if b.hosted is None]
-
-
-def _key_volumes(spec: EvaluationSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(volumes, mounts) of the hosted baselines' and the judge's API keys, one file each.
-
-    The volumes are optional: without its Secret, the pod starts and says so instead of waiting for ever.
-    """
-    volumes, mounts = [], []
-    for n, (name, hosted) in enumerate([*((b.name, b.hosted) for b in spec.baselines), (JUDGE, spec.judge)]):
-        if hosted is None or (secret := hosted.secret_ref) is None:
-            continue
-        source = {
-            "secretName": secret.name,
-            "items": [{"key": secret.key, "path": KEY_FILE}],
-            "defaultMode": 0o440,
-            "optional": True,
-        }
-        volumes.append({"name": f"key-{n}", "secret": source})
-        mounts.append({"name": f"key-{n}", "mountPath": f"{KEYS_DIR}/{name}", "readOnly": True})
-    return volumes, mounts
 
 
 def _key_check(seen: Seen, mounts: list[dict[str, Any]]) -> dict[str, Any]:

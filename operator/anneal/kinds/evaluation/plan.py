@@ -23,11 +23,11 @@ from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.marks import COMPLETE, FAILED, marks
 from anneal.kinds.evaluation.plugins import RESPOND
 from anneal.kinds.evaluation.reasons import Reason
-from anneal.kinds.evaluation.vendors import kin_of, vendor_of
 from anneal.kinds.modeldeployment.serving.triton import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of
 from anneal.kinds.validation import problem
+from anneal.kinds.vendors import kin_of, vendor_of
 
 #: Claims are not watched, so they are looked for again after this long, in seconds.
 CLAIM_RETRY = 15.0

@@ -12,6 +12,7 @@ from anneal.kinds.children import (
     child_name,
     claim_volumes,
     container,
+    key_volumes,
     metadata,
     pod_template,
     resource_requirements,
@@ -80,13 +81,20 @@ def step_job(ctx: Context, step: Step) -> Object:
     seen, spec, name = ctx.seen, ctx.spec, step_name(ctx.seen, step)
     claims, claim_mounts = claim_volumes((c for _, c in step.claims(spec)), writable=step.written(spec))
     secrets, secret_mounts = secret_volumes(step.secrets(spec))
+    keys, key_mounts = key_volumes(step.hosted(spec))
     token, token_mounts = token_volume(seen) if step is FIT else ([], [])
     trainer = container(
         seen,
         name="trainer",
         image=seen.facts.images.trainer,
         requirements=resource_requirements(step.resources(spec)),
-        mounts=[{"name": "workspace", "mountPath": WORKSPACE_DIR}, *claim_mounts, *secret_mounts, *token_mounts],
+        mounts=[
+            {"name": "workspace", "mountPath": WORKSPACE_DIR},
+            *claim_mounts,
+            *secret_mounts,
+            *key_mounts,
+            *token_mounts,
+        ],
         command=["python", "-m", "anneal_trainer"],
     )
     template = pod_template(
@@ -98,6 +106,7 @@ def step_job(ctx: Context, step: Step) -> Object:
             {"name": "workspace", "persistentVolumeClaim": {"claimName": workspace_name(seen)}},
             *claims,
             *secrets,
+            *keys,
             *token,
         ],
         scheduling=spec.scheduling,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from anneal.api.dataset import Dataset, DatasetSource, DatasetStatus
+from anneal.api.augmentation import Augmentation
+from anneal.api.dataset import AugmentationStatus, Dataset, DatasetSource, DatasetStatus
+from anneal.api.runs import GENERATOR, VALIDATOR
+from anneal.api.subjects import Hosted
+from anneal.kinds.vendors import vendor_of
 
 #: Between these, in rows to train on, fine-tuning on a task is at home; outside, the user is told.
 USUAL_ROWS = (500, 5000)
@@ -27,6 +31,27 @@ def problems(dataset: Dataset) -> Iterator[str]:
         if not Decimal("0.3") <= Decimal(threshold) <= 1:
             yield f"spec.dataset.{field}.threshold is '{threshold}': it must be from 0.3 to 1, such as \"0.8\""
 
+    if dataset.augmentation is not None:
+        yield from _problems_of(dataset.augmentation)
+
+
+def _problems_of(wanted: Augmentation) -> Iterator[str]:
+    field = "spec.dataset.augmentation"
+    writer, checker = wanted.generator.model, wanted.validator.model
+    if (family := vendor_of(writer)) == vendor_of(checker):
+        yield (
+            f"{field}: the generator {writer} and the validator {checker} are of one family, {family}, and models"
+            " prefer what their own wrote: choose a validator of another family"
+        )
+    if not 0 < Decimal(wanted.max_share) <= Decimal("0.9"):
+        yield f"{field}.maxShare is '{wanted.max_share}': it must be more than 0 and at most 0.9, such as \"0.5\""
+
+
+def hosted(dataset: Dataset) -> tuple[tuple[str, Hosted], ...]:
+    """(name, model) of everyone who is asked for more rows."""
+    wanted = dataset.augmentation
+    return () if wanted is None else ((GENERATOR, wanted.generator), (VALIDATOR, wanted.validator))
+
 
 def summary(data: DatasetStatus) -> str:
     """Where the rows went, and what to know before more is spent on them."""
@@ -34,9 +59,22 @@ def summary(data: DatasetStatus) -> str:
     said = f"{counts.train} rows to train on, {counts.held_out} held out, {counts.invalid} left out as invalid"
     for left_out in data.left_out or ():
         said += f", {left_out.rows} as {left_out.reason}"
+    if data.augmentation is not None:
+        said += f"; {_augmented(data.augmentation)}"
     if data.flagged:
         said += "; " + ", ".join(f"{flag.reason} in {flag.rows} rows" for flag in data.flagged)
     least, most = USUAL_ROWS
     if not least <= counts.train <= most:
         said += f"; {least} to {most} rows to train on are usual"
     return said
+
+
+def _augmented(made: AugmentationStatus) -> str:
+    why = {
+        "Enough": "as many as were wanted",
+        "Share": "as many as maxShare allows",
+        "Cost": "until maxCost was spent",
+        "Seeds": "after every training row",
+    }[made.ended]
+    written = f"{made.accepted} of the rows to train on were written by {made.generator or 'nobody'}"
+    return f"{written}, {why}, for {made.cost}"

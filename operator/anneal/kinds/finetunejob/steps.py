@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from anneal.api.finetunejob import Artifact, FineTuneJobSpec, FineTuneJobStatus, Usage
 from anneal.api.model import ApiModel
 from anneal.api.runs import FitRun, PrepareRun, PublishRun, Ranks, Reporting, Run, RunResult
+from anneal.api.subjects import Hosted
 from anneal.api.training import Progress
 from anneal.api.workloads import Resources
 from anneal.kinds.children import child_name, identity
@@ -67,6 +68,8 @@ class Step:
     writes: tuple[str, ...] = ()
     secrets: Callable[[FineTuneJobSpec], tuple[str, ...]] = lambda _: ()
     """Names of the Secrets that its pod mounts."""
+    hosted: Callable[[FineTuneJobSpec], tuple[tuple[str, Hosted], ...]] = lambda _: ()
+    """(name, model) of everyone whose API key its pod mounts."""
     grace_seconds: int = 30
     """How long its pod may take to save its state after SIGTERM."""
 
@@ -92,6 +95,7 @@ def prepare_run(ctx: Context) -> PrepareRun:
         cleaning=spec.dataset.cleaning,
         deduplication=spec.dataset.deduplication,
         balance=spec.dataset.balance,
+        augmentation=spec.dataset.augmentation,
         leak_check=spec.dataset.leak_check,
         system_prompt=spec.dataset.system_prompt,
         max_length=spec.training.max_length,
@@ -249,6 +253,7 @@ PREPARE = Step(
     reads=("spec.model", "spec.dataset"),
     writes=("spec.model.cache",),
     secrets=fetching_secrets,
+    hosted=lambda spec: examples.hosted(spec.dataset),
 )
 FIT = Step(
     role="fit",

@@ -172,6 +172,31 @@ def test_each_pod_can_reach_only_what_its_step_needs() -> None:
     assert mounts("publish", **more) == {**common, "/claims/hub": False, "/claims/models": True}
 
 
+PRICE = {"inputPerMillion": "1.25", "outputPerMillion": "10"}
+AUGMENTATION: Json = {
+    "generator": {"openAI": {"model": "gpt-5"}, "secretRef": {"name": "openai", "key": "token"}, "price": PRICE},
+    "validator": {
+        "anthropic": {"model": "claude-sonnet-4"},
+        "secretRef": {"name": "claude", "key": "k"},
+        "price": PRICE,
+    },
+    "rows": 200,
+    "maxCost": "20",
+}
+
+
+def test_the_keys_of_those_who_write_rows_are_mounted_where_data_is_prepared_and_nowhere_else() -> None:
+    spec = {"dataset": {"sources": [{"uri": "pvc://hub/rows.jsonl"}], "augmentation": AUGMENTATION}}
+    run = run_of("prepare", spec=spec)
+    assert isinstance(run, PrepareRun)
+    assert run.augmentation is not None
+    assert (run.augmentation.to_json()["rows"], run.keys) == (200, "/var/run/anneal-keys")
+    for role in ("prepare", "fit", "publish"):
+        found = {path for path in mounts(role, spec=spec) if "keys" in path}
+        wanted = {f"{run.keys}/generator", f"{run.keys}/validator"} if role == "prepare" else set()
+        assert found == wanted
+
+
 FETCHED: Json = {
     "model": {"uri": "hf://acme/tiny:v1", "cache": "pvc://bases/models", "secretRef": {"name": "hub"}},
     "dataset": {

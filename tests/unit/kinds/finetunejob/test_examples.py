@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.support.builders import digest
 
-from anneal.api.dataset import DatasetCounts, DatasetStatus, RowCount
+from anneal.api.dataset import AugmentationStatus, DatasetCounts, DatasetStatus, RowCount
 from anneal.kinds.finetunejob.examples import summary
 
 
@@ -30,3 +30,13 @@ def test_outside_of_what_is_usual_it_says_so(train: int) -> None:
     assert summary(status(train)).endswith("; 500 to 5000 rows to train on are usual")
     assert "usual" not in summary(status(500))
     assert "usual" not in summary(status(5000))
+
+
+def test_it_says_how_many_rows_a_model_wrote_and_why_no_more() -> None:
+    made = AugmentationStatus(
+        generator="gpt-5", validator="claude", asked=9, written=27, accepted=20, ended="Cost", cost="4.990000"
+    )
+    found = status(1200).model_copy(update={"augmentation": made})
+    assert summary(found).endswith(
+        "; 20 of the rows to train on were written by gpt-5, until maxCost was spent, for 4.990000"
+    )

@@ -12,6 +12,19 @@ from tests.unit.kinds.scenes import NOW, seen
 from anneal.kinds.finetunejob.plan import plan, references
 from anneal.kinds.finetunejob.specification import problem
 
+PREFER = "and models prefer what their own wrote: choose a validator of another family"
+UNPRICED = {"generator": {"openAI": {"model": "gpt-5"}}}
+
+
+def augmentation(writer: str, checker: str, /, **more: Any) -> dict[str, Any]:
+    price = {"inputPerMillion": "1", "outputPerMillion": "2"}
+    asked = {
+        "generator": {"openAI": {"model": writer}, "price": price},
+        "validator": {"openAI": {"model": checker}, "price": price},
+    }
+    return {**asked, "rows": 5, "maxCost": "1", **more}
+
+
 END = "; correct it and apply the object again"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no text for a number": (
@@ -53,6 +66,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a threshold that none reaches": (
         {"dataset": {"leakCheck": {"threshold": "80"}}},
         "spec.dataset.leakCheck.threshold is '80': it must be from 0.3 to 1, such as \"0.8\"",
+    ),
+    "one family": (
+        {"dataset": {"augmentation": augmentation("gpt-5", "gpt-4.1")}},
+        f"spec.dataset.augmentation: the generator gpt-5 and the validator gpt-4.1 are of one family, OpenAI, {PREFER}",
+    ),
+    "almost nothing but written rows": (
+        {"dataset": {"augmentation": augmentation("gpt-5", "claude-sonnet-4", maxShare="0.95")}},
+        "spec.dataset.augmentation.maxShare is '0.95': it must be more than 0 and at most 0.9, such as \"0.5\"",
+    ),
+    "money without prices": (
+        {"dataset": {"augmentation": augmentation("gpt-5", "claude-sonnet-4", **UNPRICED)}},
+        "spec.dataset.augmentation: generator and validator both need their price: maxCost is counted by it",
     ),
     "balance of nothing": (
         {"dataset": {"balance": {}}},

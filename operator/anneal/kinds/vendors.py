@@ -1,4 +1,4 @@
-"""Who made a model, by its name: judges prefer answers of their own family, so they grade none of it."""
+"""Who made a model, by its name: models prefer answers of their own family, so they grade none of it."""
 
 from __future__ import annotations
 
