@@ -41,7 +41,8 @@ generate: venv  ## crds/ and the chart's copy, from the API models
 
 test: venv  ## everything: unit, sweep, trainer, integration, end to end
 	@$(PY) -m pytest tests/unit tests/sweep tests/trainer -q -n 2
-	@$(PY) -m pytest tests/cluster tests/integration tests/e2e -m "not performance" -v -s
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/cluster tests/integration -m "not performance" -v -n 3 --dist loadfile
+	@$(PY) -m pytest tests/e2e -m "not performance" -v -s
 
 test-unit: venv  ## unit tests and the crash sweep, without a cluster
 	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
@@ -50,7 +51,7 @@ test-trainer: venv  ## the program of the trainer image, on tiny models of many 
 	@$(PY) -m pytest tests/trainer -q -n 2
 
 test-integration: venv  ## with a real etcd, API server and controller manager
-	@$(PY) -m pytest tests/integration -m "not performance"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/integration -m "not performance" -n 2 --dist loadfile
 
 test-e2e: venv  ## with the whole local Kubernetes, real images, a real model
 	@$(PY) -m pytest tests/cluster tests/e2e -m "not performance"

@@ -54,8 +54,9 @@ def _under_test(name: str, scope: Scope) -> Iterator[KubernetesUnderTest]:
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[KubernetesUnderTest]:
-    """etcd, API server and controller manager: objects, but no pods run. Ready in seconds."""
-    yield from _under_test("test-control-plane", Scope.CONTROL_PLANE)
+    """etcd, API server and controller manager: objects, but no pods run. Ready in seconds; one per xdist worker."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    yield from _under_test("-".join(filter(None, ("test-control-plane", worker))), Scope.CONTROL_PLANE)
 
 
 @pytest.fixture(scope="session")

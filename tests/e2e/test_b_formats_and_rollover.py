@@ -1,4 +1,4 @@
-"""Data of the user's own in each of the three formats: trained, judged, and served one after the other under load."""
+"""Data of the user's own in each of the three formats: trained side by side, judged and served in turn under load."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ FORMATS = {
     "alpaca": lambda q, a: {"instruction": "Answer with the sound only.", "input": q, "output": a},
 }
 
+#: Requests without a pause worth speaking of, until the file /tmp/enough is there.
 LOAD = """
-import json, time, urllib.request
-url, until, sent, failed = {url!r}, time.time() + {seconds}, 0, []
+import json, pathlib, time, urllib.request
+url, sent, failed = {url!r}, 0, []
 body = json.dumps({{"text_input": "What does the cat say?", "max_tokens": 2}}).encode()
-while time.time() < until:
+while not pathlib.Path("/tmp/enough").exists():
     sent += 1
     try:
         request = urllib.request.Request(url, body, {{"Content-Type": "application/json"}})
@@ -96,44 +97,51 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
     image = anneal.target.images["operator"]
     anneal.apply(*outside.objects(anneal.namespace, image, tmp_path, rows("prompt")))
     anneal.kubectl("wait", "--for=condition=Ready", f"pod/{outside.NAME}", "--timeout=120s")
-    anneal.apply(following())
+    anneal.apply(following(), *(training(anneal, name) for name in FORMATS))
     served: list[str] = []
-    for seed, name in enumerate(FORMATS):
-        # The first two formats say the same: with one seed they would be one artifact, by digest.
-        training = {"maxSteps": 18, "seed": seed}
-        anneal.apply(
-            labelled(
-                job(f"animals-{name}", f"pvc://hub/animals/{name}.jsonl", training=training, **places(anneal)[name])
-            ),
-            evaluation(f"animals-{name}", f"animals-{name}", baselines=[HOSTED] if name == "alpaca" else None),
-        )
-        trained = anneal.wait(
-            "FineTuneJob", f"animals-{name}", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300
-        )
-        assert is_true(trained, "Complete")
-        no_row_is_lost(trained["status"]["dataset"])
-        digest = trained["status"]["artifact"]["digest"]
-        judged = anneal.wait(
-            "Evaluation", f"animals-{name}", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300
-        )
-        assert judged["status"].get("verdict") == "Passed"
+    for name in FORMATS:
+        served.append(passed(anneal, name))
         anneal.wait(
             "ModelDeployment",
             "animals",
-            lambda o, d=digest: o["status"].get("digest") == d and o["status"]["reason"] == "Serving",
+            lambda o: o["status"].get("digest") == served[-1] and o["status"]["reason"] == "Serving",
             300,
         )
-        if not served:
+        if len(served) == 1:
             start_load(anneal)
-        served.append(digest)
     assert len(set(served)) == 3
     the_hub_is_resolved_and_the_provider_is_paid(anneal)
     result = end_of_load(anneal)
     print(f"  {result['sent']} requests during two roll-overs, {len(result['failed'])} failed")
     assert result["failed"] == []
-    assert result["sent"] > 100
+    assert result["sent"] > 50
     only_one_old_revision_is_kept(anneal, served[-1])
     roll_back(anneal, served)
+
+
+def training(anneal: Anneal, name: str) -> Object:
+    """The job of a format; small enough to run beside the others."""
+    # The first two formats say the same: with one seed they would be one artifact, by digest.
+    settings = {"maxSteps": 18, "seed": list(FORMATS).index(name)}
+    small = {"cpu": "200m", "memory": "4Gi"}
+    source = f"pvc://hub/animals/{name}.jsonl"
+    return labelled(job(f"animals-{name}", source, training=settings, resources=small, **places(anneal)[name]))
+
+
+def passed(anneal: Anneal, name: str) -> str:
+    """Wait for the job of a format, judge its artifact; returns the digest, which has passed."""
+    trained = anneal.wait("FineTuneJob", f"animals-{name}", ended, 400)
+    assert is_true(trained, "Complete")
+    no_row_is_lost(trained["status"]["dataset"])
+    baselines = [HOSTED] if name == "alpaca" else None
+    anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", baselines=baselines))
+    judged = anneal.wait("Evaluation", f"animals-{name}", ended, 300)
+    assert judged["status"].get("verdict") == "Passed"
+    return str(judged["status"]["subjectDigest"])
+
+
+def ended(obj: Object) -> bool:
+    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
 def no_row_is_lost(data: Object) -> None:
@@ -159,12 +167,13 @@ def the_hub_is_resolved_and_the_provider_is_paid(anneal: Anneal) -> None:
 def start_load(anneal: Anneal) -> None:
     """Constant requests through the Service from now on, by a pod."""
     url = anneal.get("ModelDeployment", "animals")["status"]["url"]
-    script = LOAD.format(url=url, seconds=200)
+    script = LOAD.format(url=url)
     anneal.apply(helper_job("load", anneal.target.images["evaluator"], "hub", ["python", "-c", script], None))
 
 
 def end_of_load(anneal: Anneal) -> Object:
-    anneal.kubectl("wait", "--for=condition=Complete", "job/load", "--timeout=360s")
+    anneal.kubectl("exec", "job/load", "--", "touch", "/tmp/enough")
+    anneal.kubectl("wait", "--for=condition=Complete", "job/load", "--timeout=60s")
     result: Object = json.loads(anneal.kubectl("logs", "job/load").strip().splitlines()[-1])
     return result
 
