@@ -13,7 +13,7 @@ from anneal.api.conditions import is_true
 
 pytestmark = pytest.mark.e2e
 LONG = {
-    "maxSteps": 30,
+    "maxSteps": 40,
     "tokensPerStep": 512,
     "maxLength": 256,
     "learningRate": "1e-3",

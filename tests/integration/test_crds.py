@@ -84,6 +84,7 @@ def test_sample_is_accepted(server: Server, kind: str) -> None:
     BY_NAME[kind].model.model_validate(samples()[kind])
 
 
+HOSTED = {"openAI": {"baseUrl": "https://m.test/v1", "model": "m"}}
 UNPRICED = {"baselines": [{"name": "base", "hosted": {"openAI": {"model": "gpt-5"}}}]}
 #: The sample of a FineTuneJob, without a method.
 FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k != "lora"}
@@ -158,6 +159,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.dataset.sources.0.columns", {"prompt": "q"}, "columns must name either messages, or both"),
     ("FineTuneJob", "spec.dataset.expect", {"maxExamples": 5}, "maxExamples must not be less than minExamples"),
     ("FineTuneJob", "spec.dataset.balance", {}, "balance needs category"),
+    (
+        "FineTuneJob",
+        "spec.dataset.augmentation",
+        {"generator": HOSTED, "validator": HOSTED, "rows": 5, "maxCost": "1"},
+        "generator and validator both need their price",
+    ),
     ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.endpoint", "https://s3.test", "endpoint is for hf:// and s3:// alone"),
     (
@@ -184,6 +191,8 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "metric is what absolute",
     ),
     ("Evaluation", "spec.gates", [{"absolute": {"maxUpperBound": "0.1"}}], "metric is what absolute"),
+    ("Evaluation", "spec.gates", [{"latency": {}}], "exactly one of maxMilliseconds, maxRatio must be set"),
+    ("Evaluation", "spec.gates", [{"cost": {}}], "exactly one of maxPerQuery, maxRatio must be set"),
     ("Evaluation", "spec.gates", [{"latency": {"maxRatio": "1.2"}}], "to and maxRatio need each other"),
     ("Evaluation", "spec.gates", [{"latency": {"maxRatio": "1", "to": "nope"}}], "must name a baseline of"),
     ("Evaluation", "spec.gates", [{"cost": {"maxPerQuery": "0.01"}}], "a cost gate needs spec.servingCostPerHour"),
@@ -191,15 +200,15 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("Evaluation", "spec.baselines", [{"name": "base", "hosted": {}}], "exactly one of openAI, anthropic must be set"),
     (
         "Evaluation",
-        "spec.metrics.0",
-        {"name": "accuracy", "plugin": {"image": "tone:1", "lowest": "1"}},
+        "spec.metrics",
+        [{"name": "accuracy", "plugin": {"image": "tone:1", "lowest": "1"}}],
         "highest must be greater than lowest",
     ),
     ("Evaluation", "spec.baselines.0.answers", {"uri": "pvc://b/a", "digest": DIGEST}, "answers need hosted"),
     (
         "Evaluation",
-        "spec.baselines.0",
-        {**UNPRICED["baselines"][0], "answers": {"uri": "pvc://b/../a", "digest": DIGEST}},
+        "spec.baselines",
+        [{**UNPRICED["baselines"][0], "answers": {"uri": "pvc://b/../a", "digest": DIGEST}}],
         "uri must not have '..' in its path",
     ),
     (
@@ -367,9 +376,15 @@ def with_known_names(spec: dict[str, Any]) -> dict[str, Any]:
     for gate in named["gates"]:
         if "latency" not in gate and "cost" not in gate:
             gate["metric"] = "n0"
-        for test, member in (("superiority", "over"), ("nonInferiority", "to"), ("latency", "to"), ("cost", "to")):
+        for test, member in (("superiority", "over"), ("nonInferiority", "to")):
             if test in gate and "baselines" in named:
                 gate[test][member] = "n0"
+        for test in ("latency", "cost"):
+            if test in gate:
+                gate[test].pop("to", None)
+                gate[test] |= {"to": "n0"} if "maxRatio" in gate[test] else {}
+        if "cost" in gate:
+            named.setdefault("servingCostPerHour", "1")
     for metric in named["metrics"]:
         if "preference" in metric and "baselines" in named:
             metric["preference"]["over"] = "n0"

@@ -356,7 +356,9 @@ def _at_work(ctx: Context, verdict: Verdict) -> Decision:
 
 
 def _deadline_in(ctx: Context) -> float | None:
-    return ctx.deadline_in if problem(ctx.seen.obj, Evaluation) is None else None
+    """Seconds to a deadline that is still to come; one that passed while the candidate was away waits for it."""
+    left = ctx.deadline_in if problem(ctx.seen.obj, Evaluation) is None else None
+    return left if left is not None and left > 0 else None
 
 
 def _server_crash(ctx: Context) -> pods.Crash | None:
