@@ -27,6 +27,7 @@ from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.passes import Way, quickest
 from anneal_trainer.fit.ranks import Alone
+from anneal_trainer.fit.sharding import Whole
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.rows import TrainingRows
@@ -46,7 +47,7 @@ def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way |
     assert passes.notes == (), passes.notes
     if way is not None:
         passes = replace(passes, way=way)
-    trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone())
+    trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone(), Whole())
     began = time.process_time()
     loop.train(trainer, state, lambda: None)
     seconds = time.process_time() - began

@@ -48,6 +48,7 @@ from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Alone
+from anneal_trainer.fit.sharding import Whole
 from anneal_trainer.fit.state import TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.prepare.template import Rendered
@@ -196,7 +197,7 @@ def ours(model: Any, rows: TrainingRows, tokens_per_step: int, plan: PassPlan, b
     passes = quickest(model, rows, bench.device, plan.tokens, bench.dtype)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     trainer = loop.Trainer(
-        Learner(model), optimizer, passes, steps, _training(tokens_per_step, bench), Preemption(), Alone()
+        Learner(model), optimizer, passes, steps, _training(tokens_per_step, bench), Preemption(), Alone(), Whole()
     )
     pace, state, seen = Pace(bench), TrainingState(), []
 
