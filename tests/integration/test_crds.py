@@ -368,27 +368,35 @@ def test_spec_is_frozen_after_the_start_and_not_before(
 
 
 def with_known_names(spec: dict[str, Any]) -> dict[str, Any]:
-    """An Evaluation's spec whose gates name what is there, which chance alone rarely draws."""
+    """An Evaluation's spec whose parts name each other, which chance alone rarely draws."""
     named = copy.deepcopy(spec)
-    for entries in (named["metrics"], named.get("baselines", [])):
+    named["baselines"] = named.get("baselines") or [{"fromCandidate": {}}]
+    for entries in (named["metrics"], named["baselines"]):
         for i, entry in enumerate(entries):
             entry["name"] = f"n{i}"
+    for baseline in named["baselines"]:
+        if "secretRef" in baseline.get("hosted", {"secretRef": None}):
+            baseline.pop("answers", None)
     for gate in named["gates"]:
-        if "latency" not in gate and "cost" not in gate:
-            gate["metric"] = "n0"
-        for test, member in (("superiority", "over"), ("nonInferiority", "to")):
-            if test in gate and "baselines" in named:
-                gate[test][member] = "n0"
-        for test in ("latency", "cost"):
-            if test in gate:
-                gate[test].pop("to", None)
-                gate[test] |= {"to": "n0"} if "maxRatio" in gate[test] else {}
+        _name_its_parts(gate)
         if "cost" in gate:
             named.setdefault("servingCostPerHour", "1")
     for metric in named["metrics"]:
-        if "preference" in metric and "baselines" in named:
+        if "preference" in metric:
             metric["preference"]["over"] = "n0"
     return named
+
+
+def _name_its_parts(gate: dict[str, Any]) -> None:
+    gate["metric"] = "n0"
+    for test, member in (("superiority", "over"), ("nonInferiority", "to")):
+        if test in gate:
+            gate[test][member] = "n0"
+    for test in ("latency", "cost"):
+        if test in gate:
+            gate.pop("metric", None)
+            gate[test].pop("to", None)
+            gate[test] |= {"to": "n0"} if "maxRatio" in gate[test] else {}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[k.kind for k in KINDS])
