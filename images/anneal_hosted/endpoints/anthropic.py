@@ -71,8 +71,7 @@ class AnthropicEndpoint:
         try:
             return self._reply(_Answer.model_validate_json(content))
         except ValidationError as error:
-            problem = error.errors()[0]
-            return unreadable(content, f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}")
+            return unreadable(content, error)
 
     def _reply(self, found: _Answer) -> Reply:
         text = "".join(block.text for block in found.content if block.type == "text")

@@ -74,8 +74,7 @@ class OpenAIEndpoint:
         try:
             return self._reply(_Completion.model_validate_json(content))
         except ValidationError as error:
-            problem = error.errors()[0]
-            return unreadable(content, f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}")
+            return unreadable(content, error)
 
     def _reply(self, found: _Completion) -> Reply:
         choice, usage = found.choices[0], found.usage

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ValidationError
+
 from anneal_hosted.endpoints.endpoint import Reply
 from anneal_hosted.endpoints.names import snapshot
 from anneal_hosted.errors import MODEL_CHANGED, mistake
@@ -34,7 +36,8 @@ def reply(
     return Reply(said, "answered", *tokens, model=answered)
 
 
-def unreadable(content: bytes, problem: str) -> Reply:
+def unreadable(content: bytes, error: ValidationError) -> Reply:
     """A reply that is not one of its protocol. It may have been paid for, so it is not asked for again."""
-    shown = content[:200].decode(errors="replace")
-    return Reply("", "unreadable", None, None, detail=f"HTTP 200 with no answer in it ({problem}): {shown}")
+    problem, shown = error.errors()[0], content[:200].decode(errors="replace")
+    what = f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
+    return Reply("", "unreadable", None, None, detail=f"HTTP 200 with no answer in it ({what}): {shown}")
