@@ -6,25 +6,18 @@ say the same.
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal as Number
 
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, Rule
-from anneal.api.references import PvcUri
+from anneal.api.references import PvcUri, uri_stays_in_its_claim
 
 
 class HumanLabels(ApiModel):
     """Answers that people judged, to hold the judge against."""
 
-    RULES = (
-        Rule(
-            "!self.uri.matches('/[.][.](/|$)')",
-            lambda labels: re.search(r"/[.][.](/|$)", labels.uri) is None,
-            "humanLabels.uri must not have '..' in its path: a location cannot leave its claim",
-        ),
-    )
+    RULES = (uri_stays_in_its_claim("humanLabels.uri"),)
 
     uri: PvcUri = Field(
         description="JSON Lines file, pvc://claim/path. A line has metric, messages, reference, answer (for a"

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anneal.api.model import ApiModel, ObjectName
+from anneal.api.model import ApiModel, ObjectName, Rule
 
 _CLAIM = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _PATH = r"(/[A-Za-z0-9._@=+-]+)*"
@@ -150,6 +150,15 @@ def parse(uri: str) -> Location:
     first, _, path = rest.partition("/")
     path = posixpath.normpath(path) if path.strip("/") else ""
     return PvcLocation(first, path) if scheme == "pvc" else S3Location(first, path.strip("/"))
+
+
+def uri_stays_in_its_claim(name: str) -> Rule:
+    """For an object whose `uri` is a PvcUri; `name` is what the message calls that field."""
+    return Rule(
+        "!self.uri.matches('/[.][.](/|$)')",
+        lambda holder: re.search(r"/[.][.](/|$)", holder.uri) is None,
+        f"{name} must not have '..' in its path: a location cannot leave its claim",
+    )
 
 
 def _hub(rest: str) -> HubModel | HubFile:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, Digest, EntryName, Rule
-from anneal.api.references import Endpoint, LocalReference, PvcUri, SecretKeyReference
+from anneal.api.references import Endpoint, LocalReference, PvcUri, SecretKeyReference, uri_stays_in_its_claim
 
 RUNTIMES = ("triton",)
 
@@ -101,13 +101,7 @@ class Hosted(ApiModel):
 class Answers(ApiModel):
     """Answers that were stored by an Evaluation, of the same rows and by the same hosted model."""
 
-    RULES = (
-        Rule(
-            r"!self.uri.matches('/\\.\\.(/|$)')",
-            lambda answers: ".." not in answers.uri.split("/"),
-            "uri must not have '..' in its path: a location cannot leave its claim",
-        ),
-    )
+    RULES = (uri_stays_in_its_claim("uri"),)
 
     uri: PvcUri = Field(description="The file responses-<baseline>.jsonl of that Evaluation's report, or a copy.")
     digest: Digest = Field(description="Digest that it must have; report.json beside it tells it, under files.")
