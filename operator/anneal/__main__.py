@@ -178,6 +178,7 @@ class Operator:
             trainer=self._settings.trainer_image,
             evaluator=self._settings.evaluator_image,
             triton=self._settings.triton_image,
+            vllm=self._settings.vllm_image,
         )
         endpoint = self._reports.endpoint if self._reports is not None else None
         planning = Planning(self._settings.accelerators, self._settings.prices, self._settings.currency)

@@ -48,6 +48,7 @@ class Settings(BaseModel):
     trainer_image: str = Field(min_length=1, description="Image of prepare, fit and publish.")
     evaluator_image: str = Field(min_length=1, description="Image of the evaluator.")
     triton_image: str = Field(min_length=1, description="Image of the Triton server.")
+    vllm_image: str = Field(min_length=1, description="Image of the vLLM server.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="Pull policy of these images."
     )

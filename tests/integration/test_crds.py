@@ -180,7 +180,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         f"exactly one of {', '.join(METRICS)} must be set",
     ),
     ("Evaluation", "spec.gates.0.absolute", None, "exactly one of absolute, superiority, nonInferiority, latency"),
-    ("Evaluation", "spec.serving", {}, "exactly one of triton must be set"),
+    ("Evaluation", "spec.serving", {}, "exactly one of triton, vllm must be set"),
     ("Evaluation", "spec.gates.0.metric", "nope", "every gate must name a metric of spec.metrics"),
     ("Evaluation", "spec.gates.1.superiority.over", "nope", "must name a baseline of spec.baselines"),
     ("Evaluation", "spec.gates.0.absolute", {}, "exactly one of minLowerBound, maxUpperBound must be set"),
@@ -260,7 +260,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         lambda spec: {**spec, "judge": JUDGE, **compared("base", over="other")},
         "a gate on a preference metric must compare with the baseline that the metric names",
     ),
-    ("ModelDeployment", "spec.triton", None, "exactly one of triton must be set"),
+    ("ModelDeployment", "spec.triton", None, "exactly one of triton, vllm must be set"),
     ("ModelDeployment", "spec.model", {}, "exactly one of fineTuneJobRef, selector must be set"),
     ("ModelDeployment", "spec.model", {"selector": {"matchLabels": {"a": "b"}}}, "set only one"),
 ]

@@ -94,6 +94,7 @@ class Bench:
             "ANNEAL_TRAINER_IMAGE": "trainer:test",
             "ANNEAL_EVALUATOR_IMAGE": "evaluator:test",
             "ANNEAL_TRITON_IMAGE": "triton:test",
+            "ANNEAL_VLLM_IMAGE": "vllm:test",
             "ANNEAL_BIND_ADDRESS": "127.0.0.1",
             "ANNEAL_HEALTH_PORT": str(port),
             "POD_NAME": name,

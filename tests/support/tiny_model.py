@@ -36,23 +36,23 @@ def write_tokenizer(directory: Path, template: str = TEMPLATE) -> None:
     fast.save_pretrained(directory)
 
 
-def write_base(directory: Path, seed: int = 0) -> str:
-    """A Llama of two layers with random weights; returns its digest."""
+def write_base(directory: Path, seed: int = 0, **changes: object) -> str:
+    """A Llama of two layers with random weights, with these changes to its shape; returns its digest."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        eos_token_id=256,
-        bos_token_id=None,
-        pad_token_id=256,
-        initializer_range=0.3,
-    )
-    model = LlamaForCausalLM(config)
+    shape = {
+        "vocab_size": 257,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "eos_token_id": 256,
+        "bos_token_id": None,
+        "pad_token_id": 256,
+        "initializer_range": 0.3,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**(shape | changes)))
     with torch.no_grad():
         model.lm_head.weight[256] *= 1.6  # so that answers end after a few tokens, at a length of their own
     model.save_pretrained(directory)

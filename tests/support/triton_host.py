@@ -6,12 +6,7 @@ The server comes from the wheel of nvidia-pytriton, the Python of its stub from 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -23,8 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCES = [REPOSITORY / "operator", REPOSITORY / "images/triton"]
+from tests.support.hosts import REPOSITORY, free_ports, prepared, run, stop
+
+SOURCES = [REPOSITORY / "operator", REPOSITORY / "images"]
 PINS, ARRANGE = REPOSITORY / "images/triton/requirements.txt", REPOSITORY / "images/triton/arrange.sh"
 START_SECONDS = 300.0
 
@@ -52,36 +48,21 @@ class TritonHost:
 
 def prepare() -> TritonHost:
     """The server in the cache, installed by uv if it is not there yet (55 MB for the server, 18 MB for numpy)."""
-    cache = Path(
-        os.environ.get("ANNEAL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anneal"
-    )
-    wanted = "\n".join([PINS.read_text(), ARRANGE.read_text(), sys.version, sys.prefix, *map(str, SOURCES)])
-    root = cache / "triton" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with (root.parent / f"{root.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "ready").exists():
-            shutil.rmtree(root, ignore_errors=True)
-            _install(root)
-            (root / "ready").touch()
+    made_of = "\n".join([PINS.read_text(), ARRANGE.read_text(), sys.version, sys.prefix, *map(str, SOURCES)])
+    root = prepared("triton", made_of, _install)
     return TritonHost(root)
 
 
 def _install(root: Path) -> None:
     """The image's own pins and arrangement; only where the shared packages and our code lie differs here."""
     environment = root / "env"
-    _run("uv", "venv", "--quiet", "--python", sys.executable, str(environment))
+    run("uv", "venv", "--quiet", "--python", sys.executable, str(environment))
     python = str(environment / "bin/python")
-    _run("uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", str(PINS))
-    _run("sh", str(ARRANGE), str(environment), str(root / "dist"))
+    run("uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", str(PINS))
+    run("sh", str(ARRANGE), str(environment), str(root / "dist"))
     (packages,) = (environment / "lib").glob("python3*/site-packages")
     shared = "\n".join(map(str, [*SOURCES, sysconfig.get_path("purelib")]))
     (packages / "shared.pth").write_text(shared + "\n", encoding="utf-8")
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stderr}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +93,7 @@ class Server:
 @contextmanager
 def started(host: TritonHost, repository: Path, log: Path, **environment: str) -> Iterator[Server]:
     """A server that has bound its port or ended; stopped with all its stubs when the block ends."""
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
     command = [
         str(host.server / "bin/tritonserver"),
         f"--model-repository={repository}",
@@ -136,22 +117,7 @@ def started(host: TritonHost, repository: Path, log: Path, **environment: str) -
         _wait(server)
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        with _ignore_gone():
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _ignore_gone() -> Iterator[None]:
-    try:
-        yield
-    except ProcessLookupError:
-        return
+        stop(process)
 
 
 def _wait(server: Server) -> None:
@@ -159,14 +125,3 @@ def _wait(server: Server) -> None:
     while server.process.poll() is None and not server.is_ready():
         assert time.monotonic() < end, f"tritonserver did not start:\n{server.log.read_text(errors='replace')[-4000:]}"
         time.sleep(0.3)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -43,6 +43,17 @@ def serves(job: str, **status: Any) -> Any:
     return both(check, ends(*DEPLOYMENT, **status))
 
 
+def serves_with(runtime: str, ports: list[str]) -> Any:
+    """That runtime serves, and clients find its ports."""
+
+    def check(world: World) -> None:
+        newest = find(world, *DEPLOYMENT)["status"]["revisions"][0]
+        assert newest["runtime"] == runtime, newest
+        assert [p["name"] for p in find(world, "Service", "intents")["spec"]["ports"]] == ports
+
+    return check
+
+
 def is_served(job: str) -> Any:
     """Once traffic goes to the artifact of that FineTuneJob and nothing else runs any more."""
     return lambda world: SERVES(world) and find(world, *DEPLOYMENT)["status"]["digest"] == b.digest(job)
@@ -157,6 +168,24 @@ STORIES = (
         (step(pod_runs("rev"), change(*DEPLOYMENT, resources={"memory": "6Gi"})),),
         serves("intents-v1", Ready=True),
         serves("intents-v1", Ready=True),
+    ),
+    Story(
+        "the same model moves to another runtime",
+        (*FIRST, b.model_deployment()),
+        b.all_goes_well,
+        (step(SERVES, change(*DEPLOYMENT, triton=None, vllm={"cacheMemory": "2Gi"})),),
+        both(serves("intents-v1", Ready=True), serves_with("vllm", ["http"])),
+    ),
+    Story(
+        "vLLM judges and vLLM serves",
+        (
+            *CLAIMS,
+            b.fine_tune_job(),
+            b.evaluation(serving={"triton": None, "vllm": {}}),
+            b.model_deployment(triton=None, vllm={}),
+        ),
+        b.all_goes_well,
+        seen=both(ends(*DEPLOYMENT, Ready=True, gate="Passed", readyReplicas=1), serves_with("vllm", ["http"])),
     ),
     Story(
         "a deployment is deleted while it rolls over",

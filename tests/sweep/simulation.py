@@ -95,7 +95,7 @@ class Operator:
         self.reconciler = Reconciler(
             api,
             self._kinds,
-            facts=Facts(Images("trainer:1", "evaluator:1", "triton:1"), reports),
+            facts=Facts(Images("trainer:1", "evaluator:1", "triton:1", "vllm:1"), reports),
             progress=self.progress,
             clock=api.clock.now,
             instance=leader,

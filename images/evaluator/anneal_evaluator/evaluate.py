@@ -33,6 +33,7 @@ from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import Answers, score, scorers_of, write_scores
 from anneal_evaluator.taken import Taken
 from anneal_evaluator.triton import TritonEndpoint
+from anneal_evaluator.vllm import VLLMEndpoint
 from anneal_hosted.answers import AnswerFile, write_atomically
 from anneal_hosted.asking import PATIENCE_SECONDS, Interview, Question, ask_all, check_snapshots, patiently
 from anneal_hosted.endpoints import hosted_endpoint
@@ -173,6 +174,8 @@ async def _endpoints(run: EvaluateRun) -> AsyncIterator[dict[str, Endpoint]]:
         aiohttp.ClientSession(connector=connections, timeout=aiohttp.ClientTimeout(total=None)) as session,
     ):
         served: Endpoint = TritonEndpoint(client, run.server_url)
+        if run.runtime == "vllm":
+            served = VLLMEndpoint(session, run.server_url)
         endpoints = dict.fromkeys(run.models, served)
         for name, baseline in zip(run.models[1:], run.baselines, strict=True):
             if baseline.hosted is not None:

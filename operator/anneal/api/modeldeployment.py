@@ -18,9 +18,8 @@ from anneal.api.model import (
     cel,
 )
 from anneal.api.references import LocalReference, PvcUri
+from anneal.api.runtimes import RUNTIMES, VLLM, RuntimeName
 from anneal.api.workloads import LabelKey, LabelValue, Resources, Scheduling
-
-RUNTIMES = ("triton",)
 
 RevisionName = Annotated[str, Field(pattern=r"^[a-f0-9]{8,16}$", max_length=16)]
 
@@ -81,6 +80,7 @@ class ModelDeploymentSpec(ApiModel):
     model: ModelSource = Field(description="The artifact to serve.")
     gate: PromotionGate = Field(default_factory=PromotionGate, description="What must be proven first.")
     triton: Triton | None = Field(default=None, description="Runtime: NVIDIA Triton Inference Server.")
+    vllm: VLLM | None = Field(default=None, description="Runtime: vLLM.")
     replicas: int = Field(
         default=1, ge=0, le=1000, json_schema_extra=SERVER_DEFAULT, description="Serving pods. Default: 1."
     )
@@ -106,6 +106,7 @@ class Revision(ApiModel):
     """One artifact with the settings that it is served with."""
 
     name: RevisionName = Field(description="Hash of artifact, runtime, resources and scheduling; not of replicas.")
+    runtime: RuntimeName = Field(default="triton", description="Runtime that it is served with.")
     fine_tune_job: ObjectName = Field(description="FineTuneJob that made the artifact.")
     artifact_uri: PvcUri = Field(description="Directory of the artifact.")
     digest: Digest = Field(description="Digest of the artifact.")

@@ -33,6 +33,7 @@ from anneal.api.judging import JudgedRow, JudgeQuality
 from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Decimal, Digest
+from anneal.api.runtimes import VLLM, RuntimeName
 from anneal.api.sources import Resolved
 from anneal.api.subjects import Baseline, Budget, Generation, Hosted
 from anneal.api.training import Remarks, Training, TrainingStatus
@@ -54,6 +55,8 @@ GENERATOR, VALIDATOR = "generator", "validator"
 #: The judge among those who are asked. No baseline can have this name.
 JUDGE = "_judge"
 MODEL_REPOSITORY_DIR = "/models"
+#: What vLLM is told; laid out as Triton's repository is.
+VLLM_FILE = f"{MODEL_REPOSITORY_DIR}/vllm.yaml"
 #: What evaluator and plugins share: the answers to be scored, and per metric of a plugin a directory with its scores.
 PLUGINS_DIR = "/var/run/anneal-plugins"
 ANSWERS_DIR, SCORES_DIR = "answers", "scores"
@@ -208,13 +211,14 @@ class ServedModel(ApiModel):
 
 
 class ServeRun(ApiModel):
-    """Verify digests, then lay out the model repository (init container) and serve it."""
+    """Verify digests, then lay out what the server reads (init container) and serve it."""
 
     role: Literal["serve"] = "serve"
     object: ObjectIdentity = Field(description="For whom.")
     models: list[ServedModel] = Field(description="Models to serve, each under its name.")
-    repository: str = Field(default=MODEL_REPOSITORY_DIR, description="Directory of the model repository.")
-    max_batch_size: int = Field(default=8, description="Most requests answered in one batch.")
+    repository: str = Field(default=MODEL_REPOSITORY_DIR, description="Directory that is laid out for the server.")
+    vllm: VLLM | None = Field(default=None, description="Settings of vLLM where that serves; otherwise Triton does.")
+    max_batch_size: int = Field(default=8, description="Most requests that Triton answers in one batch.")
     accelerators: int = Field(default=0, description="Accelerators of the pod; 0 serves on CPU.")
 
 
@@ -224,6 +228,7 @@ class EvaluateRun(ApiModel):
     role: Literal["evaluate"] = "evaluate"
     object: ObjectIdentity = Field(description="For whom.")
     server_url: str = Field(default="localhost:8000", description="host:port of the server's HTTP endpoint.")
+    runtime: RuntimeName = Field(default="triton", description="What serves there.")
     candidate_digest: Digest = Field(description="Digest of the artifact under judgement, for the report.")
     base_digest: Digest = Field(description="Digest of its base, for the report.")
     models: list[str] = Field(description="Served names: the candidate first, then the baselines in spec order.")

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from anneal.api.model import ApiModel, Decimal, Digest, EntryName, Rule
 from anneal.api.references import Endpoint, LocalReference, PvcUri, SecretKeyReference, uri_stays_in_its_claim
-
-RUNTIMES = ("triton",)
+from anneal.api.runtimes import RUNTIMES, VLLM
 
 #: The name that results use for the model under judgement.
 CANDIDATE = "candidate"
@@ -142,6 +141,7 @@ class Serving(ApiModel):
     ONE_OF = RUNTIMES
 
     triton: TritonServing | None = Field(default=None, description=TritonServing.__doc__)
+    vllm: VLLM | None = Field(default=None, description="Serve with vLLM: one base model, with adapters on it.")
 
 
 class Generation(ApiModel):

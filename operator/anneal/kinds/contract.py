@@ -53,6 +53,7 @@ class Images:
     trainer: str
     evaluator: str
     triton: str
+    vllm: str
 
 
 @dataclass(frozen=True)

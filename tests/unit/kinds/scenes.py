@@ -14,7 +14,7 @@ from anneal.kinds.times import timestamp
 
 NOW = START + timedelta(hours=1)
 FACTS = Facts(
-    images=Images(trainer="trainer:1", evaluator="evaluator:1", triton="triton:1"),
+    images=Images(trainer="trainer:1", evaluator="evaluator:1", triton="triton:1", vllm="vllm:1"),
     reports=ReportsEndpoint(url="https://anneal-reports/v1/progress", ca_pem="CA of leader 1", audience="reports"),
     hub="https://hub.test",
 )

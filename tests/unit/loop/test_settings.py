@@ -8,7 +8,12 @@ import pytest
 
 from anneal.settings import SettingsError, load
 
-IMAGES = {"ANNEAL_TRAINER_IMAGE": "t", "ANNEAL_EVALUATOR_IMAGE": "e", "ANNEAL_TRITON_IMAGE": "s"}
+IMAGES = {
+    "ANNEAL_TRAINER_IMAGE": "t",
+    "ANNEAL_EVALUATOR_IMAGE": "e",
+    "ANNEAL_TRITON_IMAGE": "s",
+    "ANNEAL_VLLM_IMAGE": "v",
+}
 
 
 def test_the_environment_alone_is_enough() -> None:

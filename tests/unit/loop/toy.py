@@ -17,7 +17,7 @@ from anneal.kinds.contract import Facts, Found, Images, Key, Kind, Object, Plan,
 from anneal.reconcile.reconciler import Reconciler
 
 KEY = Key("FineTuneJob", NAMESPACE, "intents-v1")
-FACTS = Facts(Images(trainer="trainer", evaluator="evaluator", triton="triton"))
+FACTS = Facts(Images(trainer="trainer", evaluator="evaluator", triton="triton", vllm="vllm"))
 
 
 def config_map(seen: Seen, name: str = "settings", **data: str) -> Object:

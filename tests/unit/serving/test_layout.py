@@ -10,7 +10,7 @@ import pytest
 
 from anneal.api.artifacts import MANIFEST_FILE, Manifest, base_model_digest, describe, digest_of_bytes
 from anneal.api.runs import MountedPath, ObjectIdentity, ServedModel, ServeRun, parse_result
-from anneal_serving import layout
+from anneal_serving import layout, parts
 from anneal_serving.repository import Settings, config_text
 
 WEIGHTS = "adapter_model.safetensors"
@@ -25,9 +25,9 @@ def write_base(directory: Path) -> str:
     return base_model_digest(directory)
 
 
-def write_artifact(directory: Path, base_digest: str) -> str:
+def write_artifact(directory: Path, base_digest: str, weights: str = WEIGHTS) -> str:
     directory.mkdir()
-    (directory / WEIGHTS).write_bytes(b"adapter")
+    (directory / weights).write_bytes(b"adapter")
     (directory / "tokenizer_config.json").write_text("{}")
     manifest = Manifest(
         files=describe(directory, directory.iterdir()),
@@ -78,18 +78,18 @@ def test_a_verified_run_gets_one_folder_per_model(files: Files) -> None:
 
 def test_the_base_is_asked_by_the_tokenizer_of_the_artifact_beside_it(files: Files) -> None:
     models = [files.candidate, files.bare]
-    assert [layout.tokenizer_of(m, models) for m in models] == [str(files.artifact)] * 2
-    assert layout.tokenizer_of(files.bare, [files.bare]) == str(files.base)
+    assert [parts.tokenizer_of(m, models) for m in models] == [str(files.artifact)] * 2
+    assert parts.tokenizer_of(files.bare, [files.bare]) == str(files.base)
 
 
 def test_another_base_keeps_its_own_tokenizer(files: Files) -> None:
     other = files.bare.model_copy(update={"base_digest": digest_of_bytes(b"other")})
-    assert layout.tokenizer_of(other, [files.candidate, other]) == str(files.base)
+    assert parts.tokenizer_of(other, [files.candidate, other]) == str(files.base)
 
 
 def test_an_artifact_without_tokenizer_is_asked_by_that_of_its_base(files: Files) -> None:
     (files.artifact / "tokenizer_config.json").unlink()
-    assert layout.tokenizer_of(files.candidate, [files.candidate]) == str(files.base)
+    assert parts.tokenizer_of(files.candidate, [files.candidate]) == str(files.base)
 
 
 def test_models_share_the_cores_and_take_turns_on_accelerators(files: Files) -> None:

@@ -27,11 +27,11 @@ def silent_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[s
 
 def test_a_busy_model_that_decodes_is_ready(silent_server: str) -> None:
     probe.heartbeat_file("intents").touch()
-    assert probe.why_not_ready(silent_server, ["intents"]) is None
+    assert probe.why_not_ready(silent_server, probe.TRITON, ["intents"]) is None
 
 
 def test_a_silent_model_without_heartbeat_is_not_ready(silent_server: str) -> None:
-    reason = probe.why_not_ready(silent_server, ["intents"])
+    reason = probe.why_not_ready(silent_server, probe.TRITON, ["intents"])
     assert reason is not None
     assert "nothing came back in 0.2 s" in reason
 
@@ -41,11 +41,14 @@ def test_an_old_heartbeat_is_no_life(silent_server: str) -> None:
     beat.touch()
     old = time.time() - probe.HEARTBEAT_SECONDS - 1
     os.utime(beat, (old, old))
-    assert probe.why_not_ready(silent_server, ["intents"]) is not None
+    assert probe.why_not_ready(silent_server, probe.TRITON, ["intents"]) is not None
 
 
 def test_a_run_without_models_is_not_ready() -> None:
-    assert probe.why_not_ready("127.0.0.1:1", []) == "the run names no model, so there is nothing that could answer"
+    assert (
+        probe.why_not_ready("127.0.0.1:1", probe.TRITON, [])
+        == "the run names no model, so there is nothing that could answer"
+    )
 
 
 @pytest.mark.parametrize("document", [None, "{", "[]", '{"models": [{}]}'])

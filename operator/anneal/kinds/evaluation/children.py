@@ -27,7 +27,8 @@ from anneal.kinds.children import (
 )
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.evaluation import plugins
-from anneal.kinds.modeldeployment.serving import triton
+from anneal.kinds.modeldeployment.serving import chosen
+from anneal.kinds.modeldeployment.serving.runtime import HTTP_PORT, accelerators, sidecar
 from anneal.kinds.upstream import claims_of, location, mounted
 
 ROLE = "evaluate"
@@ -121,7 +122,8 @@ def _serve_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> ServeRun:
     return ServeRun(
         object=identity(seen),
         models=[candidate, *(_served_baseline(b, subject) for b in _served(spec))],
-        accelerators=triton.accelerators(spec.resources),
+        vllm=spec.serving.vllm,
+        accelerators=accelerators(spec.resources),
     )
 
 
@@ -145,7 +147,8 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
     reports = seen.facts.reports
     return EvaluateRun(
         object=identity(seen),
-        server_url=f"localhost:{triton.HTTP_PORT}",
+        server_url=f"localhost:{HTTP_PORT}",
+        runtime=chosen(spec.serving).name,
         candidate_digest=subject.subject_digest,
         base_digest=subject.base_digest,
         models=[CANDIDATE, *[b.name for b in spec.baselines]],
@@ -180,20 +183,21 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"
     working = [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts, *key_mounts]
     scoring = plugins.containers(seen, spec.metrics)
-    server = triton.server(seen, spec.resources, read_only, 1 + len(_served(spec)), serve_file)
+    runtime = chosen(spec.serving)
+    server = runtime.server(seen, spec.resources, read_only, 1 + len(_served(spec)), serve_file)
     template = pod_template(
         seen,
         ROLE,
         config_map=name,
         init_containers=[
             *([_key_check(seen, key_mounts)] if keys else []),
-            triton.layout(seen, read_only, serve_file),
-            triton.sidecar(server),
+            runtime.layout(seen, read_only, serve_file),
+            sidecar(server),
             *([_evaluator(seen, plugins.RESPOND, [*working, plugins.answers_mount()], "respond")] if scoring else []),
             *scoring,
         ],
         containers=[_evaluator(seen, ROLE, [*working, *plugins.scores_mounts(spec.metrics)])],
-        volumes=[*triton.VOLUMES, *claims, *token, *keys, *plugins.volumes(spec.metrics)],
+        volumes=[*runtime.all_volumes(), *claims, *token, *keys, *plugins.volumes(spec.metrics)],
         scheduling=spec.scheduling,
         **accelerator_affinity(spec.resources),
     )

@@ -23,7 +23,7 @@ from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.marks import COMPLETE, FAILED, marks
 from anneal.kinds.evaluation.plugins import RESPOND
 from anneal.kinds.evaluation.reasons import Reason
-from anneal.kinds.modeldeployment.serving.triton import SERVER
+from anneal.kinds.modeldeployment.serving.runtime import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of
 from anneal.kinds.validation import problem

@@ -11,6 +11,7 @@ from typing import Any
 
 from anneal.api.modeldeployment import ModelDeploymentSpec, Revision
 from anneal.api.runs import ServedModel, ServeRun
+from anneal.api.runtimes import RuntimeName
 from anneal.kinds.children import (
     OWNER_UID,
     accelerator_affinity,
@@ -25,7 +26,8 @@ from anneal.kinds.children import (
 )
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.modeldeployment.promotion import Contender
-from anneal.kinds.modeldeployment.serving import triton
+from anneal.kinds.modeldeployment.serving import BY_NAME, chosen
+from anneal.kinds.modeldeployment.serving.runtime import GRACE_PERIOD, accelerators
 from anneal.kinds.upstream import claims_of, location, mounted
 
 #: Label of everything that belongs to one revision, pods included.
@@ -40,16 +42,17 @@ def revision_name(seen: Seen, spec: ModelDeploymentSpec, contender: Contender) -
 
     And of the object's uid: what a deleted namesake has left is not in the way.
     """
+    runtime = chosen(spec)
     return hash8(
         seen.uid,
         contender.digest,
         contender.artifact_uri,
         contender.base_uri,
         contender.base_digest,
-        spec.triton.to_json() if spec.triton else None,
+        getattr(spec, runtime.name).to_json(),
         spec.resources.to_json(),
         spec.scheduling.to_json(),
-        seen.facts.images.triton,
+        runtime.image(seen.facts.images),
     )
 
 
@@ -63,10 +66,9 @@ def stable_name(name: str) -> str:
     return name if _SERVICE_NAME.fullmatch(name) else child_name(name, TRAFFIC)
 
 
-def url(seen: Seen) -> str:
+def url(seen: Seen, runtime: RuntimeName) -> str:
     """Where clients in the cluster ask the model."""
-    host = f"{stable_name(seen.name)}.{seen.namespace}.svc"
-    return f"http://{host}:{triton.HTTP_PORT}/v2/models/{seen.name}/generate"
+    return BY_NAME[runtime].url(f"{stable_name(seen.name)}.{seen.namespace}.svc", seen.name)
 
 
 def selector(seen: Seen, revision: str) -> dict[str, str]:
@@ -81,7 +83,7 @@ def revision_children(seen: Seen, spec: ModelDeploymentSpec, revision: Revision,
     return (
         {**config, "metadata": _metadata(seen, revision.name)},
         _deployment(seen, _deployment_spec(seen, spec, revision, replicas), revision.name),
-        _service(seen, name, ROLE, revision.name) | {"metadata": _metadata(seen, revision.name)},
+        _service(seen, name, ROLE, revision.name, revision.runtime) | {"metadata": _metadata(seen, revision.name)},
     )
 
 
@@ -94,9 +96,9 @@ def scaled(seen: Seen, live: Object, revision: str, replicas: int) -> Object:
     return _deployment(seen, {**live["spec"], "replicas": replicas}, revision)
 
 
-def stable_service(seen: Seen, revision: str) -> Object:
-    """The Service that clients use, pointing at a revision."""
-    return _service(seen, stable_name(seen.name), TRAFFIC, revision)
+def stable_service(seen: Seen, revision: str, runtime: RuntimeName) -> Object:
+    """The Service that clients use, pointing at a revision that is served with `runtime`."""
+    return _service(seen, stable_name(seen.name), TRAFFIC, revision, runtime)
 
 
 def _run(seen: Seen, spec: ModelDeploymentSpec, revision: Revision) -> ServeRun:
@@ -108,12 +110,14 @@ def _run(seen: Seen, spec: ModelDeploymentSpec, revision: Revision) -> ServeRun:
         adapter_digest=revision.digest,
     )
     batch = {"max_batch_size": spec.triton.max_batch_size} if spec.triton else {}
-    return ServeRun(object=identity(seen), models=[model], accelerators=triton.accelerators(spec.resources), **batch)
+    count = accelerators(spec.resources)
+    return ServeRun(object=identity(seen), models=[model], vllm=spec.vllm, accelerators=count, **batch)
 
 
 def _deployment_spec(seen: Seen, spec: ModelDeploymentSpec, revision: Revision, replicas: int) -> dict[str, Any]:
     volumes, mounts = claim_volumes(claims_of(revision.artifact_uri, revision.base_uri))
-    server = triton.long_lived(triton.server(seen, spec.resources, mounts, models=1), models=1)
+    runtime = BY_NAME[revision.runtime]
+    server = runtime.long_lived(runtime.server(seen, spec.resources, mounts, models=1), models=1)
     return {
         "replicas": replicas,
         "revisionHistoryLimit": 1,
@@ -123,12 +127,12 @@ def _deployment_spec(seen: Seen, spec: ModelDeploymentSpec, revision: Revision, 
             seen,
             ROLE,
             config_map=object_name(seen, revision.name),
-            init_containers=[triton.layout(seen, mounts)],
+            init_containers=[runtime.layout(seen, mounts)],
             containers=[server],
-            volumes=[*triton.VOLUMES, *volumes],
+            volumes=[*runtime.all_volumes(), *volumes],
             scheduling=spec.scheduling,
             extra_labels={REVISION: revision.name},
-            terminationGracePeriodSeconds=triton.GRACE_PERIOD,
+            terminationGracePeriodSeconds=GRACE_PERIOD,
             **accelerator_affinity(spec.resources),
         ),
     }
@@ -138,12 +142,12 @@ def _deployment(seen: Seen, spec: dict[str, Any], revision: str) -> Object:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(seen, revision), "spec": spec}
 
 
-def _service(seen: Seen, name: str, role: str, revision: str) -> dict[str, Any]:
+def _service(seen: Seen, name: str, role: str, revision: str, runtime: RuntimeName) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(seen, name, role),
-        "spec": {"selector": selector(seen, revision), "ports": triton.service_ports()},
+        "spec": {"selector": selector(seen, revision), "ports": BY_NAME[runtime].service_ports()},
     }
 
 

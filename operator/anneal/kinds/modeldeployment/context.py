@@ -12,6 +12,7 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from anneal.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus, Revision
+from anneal.api.runtimes import RuntimeName
 from anneal.kinds import pods
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.modeldeployment.children import REVISION, object_name, revision_name, stable_name
@@ -24,6 +25,7 @@ from anneal.kinds.modeldeployment.promotion import (
     promote,
     skipped,
 )
+from anneal.kinds.modeldeployment.serving import chosen
 from anneal.kinds.times import seconds_since
 
 #: How long the revision that traffic left keeps its pods, in seconds: rules of every node follow the Service by then.
@@ -78,6 +80,11 @@ class Context:
 
     def recorded(self, name: str | None) -> Revision | None:
         return next((r for r in self.revisions if r.name == name), None)
+
+    def runtime_of(self, revision: str) -> RuntimeName:
+        """What serves a revision; of one that is forgotten, what serves today."""
+        recorded = self.recorded(revision)
+        return recorded.runtime if recorded is not None else chosen(self.spec).name
 
     # What serves.
 

@@ -212,7 +212,7 @@ def _traffic(ctx: Context) -> tuple[Object, ...]:
     target = ctx.target
     is_ready = target is not None and not target.failed and ctx.is_available(target.name)
     to = target.name if target is not None and is_ready else ctx.serving
-    return () if to is None or ctx.name_is_taken else (stable_service(ctx.seen, to),)
+    return () if to is None or ctx.name_is_taken else (stable_service(ctx.seen, to, ctx.runtime_of(to)),)
 
 
 def _forgotten(ctx: Context) -> list[Delete]:
@@ -270,7 +270,7 @@ def _recorded(ctx: Context) -> ModelDeploymentStatus:
     labels = selector(ctx.seen, serving) if serving is not None else {}
     return ModelDeploymentStatus(
         gate=ctx.proof.gate,
-        url=url(ctx.seen) if serving is not None else None,
+        url=url(ctx.seen, ctx.runtime_of(serving)) if serving is not None else None,
         digest=record.digest if record is not None else None,
         serving_revision=serving,
         target_revision=target or (ctx.target.name if ctx.target is not None else None),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from anneal.api.conditions import bounded
 from anneal.api.modeldeployment import Revision
 from anneal.kinds.modeldeployment.context import Context
+from anneal.kinds.modeldeployment.serving import chosen
 from anneal.kinds.times import timestamp
 
 
@@ -33,6 +34,7 @@ def _newest(ctx: Context) -> Revision | None:
         return None
     return Revision(
         name=ctx.name_for(contender),
+        runtime=chosen(ctx.spec).name,
         fine_tune_job=contender.fine_tune_job,
         artifact_uri=contender.artifact_uri,
         digest=contender.digest,

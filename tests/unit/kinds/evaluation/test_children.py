@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.builders import as_stored, digest, evaluation
 from tests.unit.kinds.evaluation.objects import ARTIFACT, RECORDED, SCORED, at
+from tests.unit.kinds.modeldeployment.stage import stage
 from tests.unit.kinds.scenes import FACTS, NOW, live
 
 from anneal.api.runs import EvaluateRun, ServeRun, parse_run
@@ -45,6 +46,22 @@ def test_the_server_is_a_sidecar_that_answers_before_it_is_asked() -> None:
     assert server["startupProbe"]["exec"]["command"] == ["python", "-m", "anneal_serving", "probe"]
     assert "readinessProbe" not in server
     assert spec["restartPolicy"] == "Never"
+
+
+def test_vllm_judges_with_the_pod_that_serves() -> None:
+    settings = {"maxModelLength": 2048}
+    config_map, job = made(serving={"triton": None, "vllm": settings})
+    serve, run = parse_run(config_map["data"]["serve.json"]), parse_run(config_map["data"]["run.json"])
+    assert isinstance(serve, ServeRun)
+    assert isinstance(run, EvaluateRun)
+    assert serve.vllm is not None
+    assert (serve.vllm.to_json(), run.runtime) == (settings, "vllm")
+    server, deployed = containers(job)["server"], stage(triton=None, vllm=settings)
+    revision = (deployed.settle(), deployed.revisions[0])[1]
+    [production] = deployed.deployment(revision)["spec"]["template"]["spec"]["containers"]
+    for member in ("image", "command", "securityContext"):
+        assert server[member] == production[member]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in server["volumeMounts"]
 
 
 def test_the_probe_has_time_for_every_model() -> None:
@@ -283,7 +300,9 @@ def test_an_artifact_at_the_root_of_its_claim_has_its_reports_there() -> None:
 
 def test_a_job_that_exists_keeps_its_template_when_the_operator_is_upgraded() -> None:
     config_map, job = made()
-    newer = replace(FACTS, images=Images(trainer="trainer:2", evaluator="evaluator:2", triton="triton:2"))
+    newer = replace(
+        FACTS, images=Images(trainer="trainer:2", evaluator="evaluator:2", triton="triton:2", vllm="vllm:2")
+    )
     _, later = made(at(RECORDED, live(config_map), live(job), facts=newer))
     assert later["spec"]["template"] == job["spec"]["template"]
 

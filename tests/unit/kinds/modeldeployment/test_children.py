@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.support.builders import as_stored, digest, model_deployment
 from tests.unit.kinds.modeldeployment.situations import SELECTOR, foreign_service, settled
 from tests.unit.kinds.modeldeployment.stage import UID, Json, Stage, judged, stage, trained
@@ -57,6 +58,24 @@ def test_the_server_is_what_the_spec_says() -> None:
     assert "--model-repository=/models" in server["command"]
 
 
+def test_vllm_is_told_what_the_spec_says_and_asks_nobody() -> None:
+    made = settled(stage(triton=None, vllm={"maxModelLength": 4096}, resources={"accelerator": {"perNode": 2}}))
+    run, pod = run_of(made), pod_of(made)
+    assert run.vllm is not None
+    assert (run.vllm.max_model_length, run.accelerators) == (4096, 2)
+    [server], [layout] = pod["containers"], pod["initContainers"]
+    assert server["image"] == layout["image"] == "vllm:1"
+    assert server["command"][-6:] == ["--config", "/models/vllm.yaml", "--port", "8000", "--shutdown-timeout", "20"]
+    environment = {e["name"]: e["value"] for e in server["env"]}
+    assert (environment["HF_HUB_OFFLINE"], environment["VLLM_NO_USAGE_STATS"]) == ("1", "1")
+    assert server["startupProbe"]["exec"]["command"] == ["python", "-m", "anneal_serving", "probe"]
+    for name in ("readinessProbe", "livenessProbe"):
+        assert server[name]["httpGet"] == {"path": "/health", "port": "http"}
+    shared = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}
+    assert shared in pod["volumes"]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in server["volumeMounts"]
+
+
 def test_readiness_is_an_inference_and_a_dead_model_is_seen_within_a_minute() -> None:
     [server] = pod_of(settled(stage()))["containers"]
     probe = ["python", "-m", "anneal_serving", "probe"]
@@ -67,28 +86,35 @@ def test_readiness_is_an_inference_and_a_dead_model_is_seen_within_a_minute() ->
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 300
 
 
-def test_a_pod_leaves_without_cutting_a_request() -> None:
-    made = settled(stage())
+@pytest.mark.parametrize("flag", ["--exit-timeout-secs", "--shutdown-timeout"])
+def test_a_pod_leaves_without_cutting_a_request(flag: str) -> None:
+    made = settled(stage() if flag == "--exit-timeout-secs" else stage(triton=None, vllm={}))
     pod = pod_of(made)
     [server] = pod["containers"]
-    [exit_timeout] = [int(f.partition("=")[2]) for f in server["command"] if f.startswith("--exit-timeout-secs")]
+    told = "=".join(server["command"])
+    exit_timeout = int(told.partition(f"{flag}=")[2].partition("=")[0])
     drain = server["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > drain + exit_timeout
     deployment = made.deployment(made.revisions[0])["spec"]
     assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
-def test_servers_only_read() -> None:
-    pod = pod_of(settled(stage()))
+RUNTIMES = ({}, {"triton": None, "vllm": {}})
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_servers_only_read(runtime: Json) -> None:
+    pod = pod_of(settled(stage(**runtime)))
     claims = [v["persistentVolumeClaim"] for v in pod["volumes"] if "persistentVolumeClaim" in v]
     assert claims == [{"claimName": "hub", "readOnly": True}, {"claimName": "models", "readOnly": True}]
     [server] = pod["containers"]
     writable = {m["mountPath"] for m in server["volumeMounts"] if not m.get("readOnly")}
-    assert writable == {"/tmp"}
+    assert writable == {"/tmp"} | ({"/dev/shm"} if runtime else set())
 
 
-def test_every_container_passes_pod_security_restricted() -> None:
-    pod = pod_of(settled(stage()))
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_container_passes_pod_security_restricted(runtime: Json) -> None:
+    pod = pod_of(settled(stage(**runtime)))
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     for container in [*pod["initContainers"], *pod["containers"]]:

@@ -83,8 +83,9 @@ ACTIONS: dict[str, Action] = {
     "scale to 2": edit(replicas=2),
     "more memory": edit(resources={"memory": "8Gi"}),
     "keep no history": edit(revisionHistoryLimit=0),
-    "break the spec": edit(triton=None),
-    "mend the spec": edit(triton={}),
+    "break the spec": edit(triton=None, vllm=None),
+    "mend the spec": edit(triton={}, vllm=None),
+    "take the other runtime": edit(triton=None, vllm={}),
     "pin the newest": pin(0),
     "pin another": pin(1),
     "unpin": edit(revision=None),
@@ -200,7 +201,7 @@ def test_a_mended_world_serves_the_artifact_that_is_wanted(history: list[str]) -
     s = act_out(history, lambda seen, decided: None)
     s.facts = with_images("triton:3")
     s.replace(trained("v9"), judged("v9", age=0))
-    s.edit(triton={}, revision=None, replicas=1, gate={}, model={"fineTuneJobRef": {"name": "v9"}})
+    s.edit(triton={}, vllm=None, revision=None, replicas=1, gate={}, model={"fineTuneJobRef": {"name": "v9"}})
     lose("Pod")(s)
     for _ in range(6):
         s.settle()

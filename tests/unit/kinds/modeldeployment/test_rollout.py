@@ -246,6 +246,21 @@ def test_a_new_server_image_is_a_new_revision() -> None:
     assert image == "triton:1"
 
 
+def test_another_runtime_is_a_new_revision_and_clients_keep_the_ports_of_the_one_that_serves() -> None:
+    s = stage()
+    first = s.serve()
+    s.edit(triton=None, vllm={})
+    s.settle()
+    ports = [p["name"] for p in s.children["Service", "intents"]["spec"]["ports"]]
+    assert (s.traffic, ports) == (first, ["http", "grpc", "metrics"])
+    assert s.status["url"] == "http://intents.team.svc:8000/v2/models/intents/generate"
+    second = s.serve()
+    ports = [p["name"] for p in s.children["Service", "intents"]["spec"]["ports"]]
+    assert (s.traffic, ports) == (second, ["http"])
+    assert s.status["url"] == "http://intents.team.svc:8000/v1/chat/completions"
+    assert [r["runtime"] for r in s.status["revisions"]] == ["vllm", "triton"]
+
+
 def test_pods_that_die_while_serving_are_told_and_nothing_is_given_up() -> None:
     s = stage()
     revision = s.serve()

