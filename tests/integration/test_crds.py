@@ -154,6 +154,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {**FINE_TUNING, "qlora": {}, "resources": {"processesPerNode": 2}, "planner": {"strategy": "FSDP"}},
         "planner.strategy must be DDP or Auto with qlora",
     ),
+    ("FineTuneJob", "spec.output.mirror", {"uri": "s3://store/tuned"}, "a mirror at s3:// needs secretRef"),
     ("FineTuneJob", "spec.model.uri", "hf://acme/tiny", "cache says where a fetched model is kept"),
     ("FineTuneJob", "spec.model.secretRef", {"name": "hub"}, "secretRef and endpoint are for a model that is fetched"),
     ("FineTuneJob", "spec.dataset.sources.0.columns", {"prompt": "q"}, "columns must name either messages, or both"),

@@ -20,7 +20,7 @@ from anneal.api.model import (
     Timestamp,
     immutable_after_start,
 )
-from anneal.api.references import PvcUri, S3Uri
+from anneal.api.references import CopyUri, PvcUri
 from anneal.api.sources import BaseModelSource, Mirror, Resolved
 from anneal.api.training import CheckpointStatus, Progress, Training, TrainingStatus
 from anneal.api.workloads import Resources, Scheduling
@@ -216,8 +216,9 @@ class Artifact(ApiModel):
     """A trained model, where it is and what it is made of. Immutable: another model has another digest."""
 
     uri: PvcUri = Field(description="Directory of the artifact.")
-    mirror_uri: S3Uri | None = Field(
-        default=None, description="Folder of the copy, where spec.output.mirror asks for it."
+    mirror_uri: CopyUri | None = Field(
+        default=None,
+        description="The copy, where spec.output.mirror asks for one: its folder of objects, or its image by digest.",
     )
     digest: Digest = Field(description="Digest over the manifest of its files, its base and its chat template.")
     contents: Contents = Field(

@@ -2,8 +2,9 @@
 
 `pvc://claim/path` is a path in a PersistentVolumeClaim of the object's own namespace; `hf://owner/name[:revision]` a
 model on a Hugging Face Hub, `hf://datasets/owner/name[:revision]/path` a file of a dataset there; `s3://bucket/key` an
-object (or, for a model, a folder of objects) of an S3 service; `https://host/path` a file to download. Further schemes
-are further members of `parse`, and nothing else in the control plane looks inside one.
+object (or, for a model, a folder of objects) of an S3 service; `oci://registry/repository[:tag]` an image in a
+container registry; `https://host/path` a file to download. Further schemes are further members of `parse`, and nothing
+else in the control plane looks inside one.
 """
 
 from __future__ import annotations
@@ -28,19 +29,27 @@ _HUB_FILE = rf"hf://datasets/{_NAME}/{_NAME}{_REVISION}{_FILE}"
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _S3_FOLDER = rf"s3://{_BUCKET}{_PATH}/?"
 _S3_FILE = rf"s3://{_BUCKET}{_FILE}"
+_REGISTRY = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?"
+_PART = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
+_IMAGE = rf"oci://{_REGISTRY}(/{_PART}){{1,16}}"
+_TAG = r":[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_DIGEST = r"@sha256:[a-f0-9]{64}"
 _HTTPS = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[!-~]*"
 
 PVC_PATTERN = rf"^{_PVC}$"
-S3_PATTERN = rf"^{_S3_FOLDER}$"
+MIRROR_PATTERN = rf"^({_S3_FOLDER}|{_IMAGE}({_TAG})?)$"
+COPY_PATTERN = rf"^({_S3_FOLDER}|{_IMAGE}{_DIGEST})$"
 MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER})$"
 SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE})$"
-_ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER})$"
+_ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
 
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]
-S3Uri = Annotated[str, Field(pattern=S3_PATTERN, max_length=1024)]
+MirrorUri = Annotated[str, Field(pattern=MIRROR_PATTERN, max_length=1024)]
+CopyUri = Annotated[str, Field(pattern=COPY_PATTERN, max_length=1024)]
 ModelUri = Annotated[str, Field(pattern=MODEL_PATTERN, max_length=1024)]
 SourceUri = Annotated[str, Field(pattern=SOURCE_PATTERN, max_length=2048)]
-#: The URL of a service: a Hugging Face Hub, an S3 service or the API of a hosted model. Keys come from Secrets.
+#: The URL of a service: a Hugging Face Hub, an S3 service, a registry or the API of a hosted model. Keys come from
+#: Secrets.
 Endpoint = Annotated[
     str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$", max_length=512)
 ]
@@ -126,7 +135,26 @@ class S3Location:
         return f"s3://{self.bucket}/{self.key}".rstrip("/")
 
 
-Location = PvcLocation | HttpsLocation | HubModel | HubFile | S3Location
+@dataclass(frozen=True)
+class OciLocation:
+    """An image, or a repository of images, in a container registry; `registry` is host[:port]."""
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @property
+    def uri(self) -> str:
+        tag, digest = f":{self.tag}" if self.tag else "", f"@{self.digest}" if self.digest else ""
+        return f"oci://{self.registry}/{self.repository}{tag}{digest}"
+
+    def at(self, digest: str) -> OciLocation:
+        """The image with that digest in the same repository, whatever tags may come to say."""
+        return OciLocation(self.registry, self.repository, digest=digest)
+
+
+Location = PvcLocation | HttpsLocation | HubModel | HubFile | S3Location | OciLocation
 
 #: Without a revision in its URI, a repository is taken at this branch.
 DEFAULT_REVISION = "main"
@@ -136,12 +164,15 @@ def parse(uri: str) -> Location:
     """The location that a URI names. Raises ValueError, in a sentence, for a URI that is not one of ours."""
     if not re.match(_ANY_PATTERN, uri):
         raise ValueError(
-            f"'{uri}' is not a supported URI: use pvc://claim/path, s3://bucket/key, hf://owner/name[:revision] for a"
-            " model, or, for data, hf://datasets/owner/name[:revision]/file or https://host/path"
+            f"'{uri}' is not a supported URI: use pvc://claim/path, s3://bucket/key, oci://registry/repository[:tag],"
+            " hf://owner/name[:revision] for a model, or, for data, hf://datasets/owner/name[:revision]/file or"
+            " https://host/path"
         )
     scheme, _, rest = uri.partition("://")
     if scheme == "https":
         return HttpsLocation(uri)
+    if scheme == "oci":
+        return _image(rest)
     if ".." in rest.split("/"):
         kept_in = {"pvc": "its claim", "hf": "its repository", "s3": "its bucket"}[scheme]
         raise ValueError(f"'{uri}' has '..' in its path: a location cannot leave {kept_in}")
@@ -168,3 +199,10 @@ def _hub(rest: str) -> HubModel | HubFile:
     _, owner, named, path = rest.split("/", 3)
     name, _, revision = named.partition(":")
     return HubFile(f"{owner}/{name}", revision or DEFAULT_REVISION, posixpath.normpath(path))
+
+
+def _image(rest: str) -> OciLocation:
+    named, _, digest = rest.partition("@")
+    registry, _, path = named.partition("/")
+    repository, _, tag = path.partition(":")
+    return OciLocation(registry, repository, tag or None, digest or None)

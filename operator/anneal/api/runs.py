@@ -100,7 +100,9 @@ class MountedPath(ApiModel):
 class Access(ApiModel):
     """How a remote place is reached."""
 
-    endpoint: str | None = Field(default=None, description="URL of the Hub or the S3 service, if it is not the usual.")
+    endpoint: str | None = Field(
+        default=None, description="URL of the Hub, the S3 service or the registry, if it is not the usual."
+    )
     credentials: str | None = Field(default=None, description="Directory with the keys of the Secret, one file each.")
 
 
@@ -290,7 +292,7 @@ class PublishData(ApiModel):
     """Where the artifact is."""
 
     uri: str = Field(description="URI of the artifact's folder.")
-    mirror_uri: str | None = Field(default=None, description="URI of the copy's folder.")
+    mirror_uri: str | None = Field(default=None, description="URI of the copy: its folder, or its image by digest.")
     digest: Digest = Field(description="Digest of its manifest.")
     size_bytes: int = Field(ge=0, description="Size of its files, in bytes.")
     held_out_uri: str = Field(description="URI of the held-out rows beside it.")

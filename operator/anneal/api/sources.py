@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Rule
-from anneal.api.references import Endpoint, LocalReference, ModelUri, PvcUri, S3Uri
+from anneal.api.references import Endpoint, LocalReference, MirrorUri, ModelUri, PvcUri
 
 KEYS_DESCRIPTION = (
     "Secret that only the fetching pod mounts, with the keys that the scheme knows: HF_TOKEN for hf://;"
@@ -59,18 +59,34 @@ class BaseModelSource(ApiModel):
 
 
 class Mirror(ApiModel):
-    """A second copy of the artifact, in object storage: for other clusters and other servers."""
+    """A second copy of the artifact, in object storage or a registry: for other clusters and other servers."""
 
-    uri: S3Uri = Field(
-        description="Folder, s3://bucket/prefix. The artifact gets a folder below it, named as in output.uri; it is"
-        " complete when its anneal-manifest.json is there."
+    RULES = (
+        Rule(
+            cel="!self.uri.startsWith('s3://') || has(self.secretRef)",
+            holds=lambda mirror: not mirror.uri.startswith("s3://") or mirror.secret_ref is not None,
+            message="a mirror at s3:// needs secretRef: nobody may write to a bucket without keys",
+        ),
     )
-    secret_ref: LocalReference = Field(
-        description="Secret that only the publishing pod mounts: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if"
-        " wanted, AWS_SESSION_TOKEN, AWS_REGION and ca.crt (PEM)."
+
+    uri: MirrorUri = Field(
+        description="Folder of objects, s3://bucket/prefix: the artifact gets a folder below it, named as in"
+        " output.uri; it is complete when its anneal-manifest.json is there. Or a repository,"
+        " oci://registry/repository[:tag]: the artifact becomes an image with its files in /models; the default of the"
+        " tag is the name of that folder."
+    )
+    secret_ref: LocalReference | None = Field(
+        default=None,
+        description="Secret that only the publishing pod mounts. For s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
+        " and, if wanted, AWS_SESSION_TOKEN and AWS_REGION. For oci://: .dockerconfigjson, as kubectl create secret"
+        " docker-registry makes it. ca.crt (PEM) for a server whose certificate no public authority has signed."
+        " Default: none, anybody may write to that registry.",
     )
     endpoint: Endpoint | None = Field(
-        default=None, description="URL of the S3 service, such as https://s3.example.com. Default: Amazon S3."
+        default=None,
+        description="URL of the S3 service, such as https://s3.example.com, or of the registry, where pods reach it by"
+        " another name than nodes or without encryption, such as http://registry.storage.svc:5000. Default: Amazon S3;"
+        " https:// and the registry's name.",
     )
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from anneal.api.references import HttpsLocation, HubFile, HubModel, Location, PvcLocation, S3Location, parse
+from anneal.api.references import (
+    HttpsLocation,
+    HubFile,
+    HubModel,
+    Location,
+    OciLocation,
+    PvcLocation,
+    S3Location,
+    parse,
+)
+
+DIGEST = "sha256:" + "ab" * 32
 
 
 @pytest.mark.parametrize(
@@ -19,6 +30,10 @@ from anneal.api.references import HttpsLocation, HubFile, HubModel, Location, Pv
         ("hf://datasets/acme/chats/a/b.jsonl", HubFile("acme/chats", "main", "a/b.jsonl")),
         ("hf://datasets/acme/chats:v2/b.jsonl", HubFile("acme/chats", "v2", "b.jsonl")),
         ("s3://bucket/a/b/", S3Location("bucket", "a/b")),
+        ("oci://ghcr.io/acme/tiny", OciLocation("ghcr.io", "acme/tiny")),
+        ("oci://registry:5000/a/b_c/d:v1.0", OciLocation("registry:5000", "a/b_c/d", "v1.0")),
+        (f"oci://ghcr.io/acme/tiny@{DIGEST}", OciLocation("ghcr.io", "acme/tiny", digest=DIGEST)),
+        (f"oci://ghcr.io/acme/tiny:v1@{DIGEST}", OciLocation("ghcr.io", "acme/tiny", "v1", DIGEST)),
     ],
 )
 def test_good_uris_name_a_location(uri: str, location: Location) -> None:
@@ -41,6 +56,12 @@ def test_good_uris_name_a_location(uri: str, location: Location) -> None:
         "pvc://hub/../b",
         "pvc://hub/a b",
         "https://x",
+        "oci://ghcr.io",
+        "oci://ghcr.io/Acme/tiny",
+        "oci://ghcr.io/acme/../tiny",
+        "oci://ghcr.io/acme/tiny:",
+        "oci://ghcr.io/acme/tiny@sha256:0123",
+        "oci://user:password@ghcr.io/acme/tiny",
     ],
 )
 def test_bad_uris_are_refused_in_a_sentence(uri: str) -> None:
@@ -49,7 +70,16 @@ def test_bad_uris_are_refused_in_a_sentence(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["pvc://hub/a", "https://x/y?z", "hf://a/b:main", "hf://datasets/a/b:main/c.jsonl", "s3://bucket/key"]
+    "uri",
+    [
+        "pvc://hub/a",
+        "https://x/y?z",
+        "hf://a/b:main",
+        "hf://datasets/a/b:main/c.jsonl",
+        "s3://bucket/key",
+        "oci://r:5000/a/b",
+        f"oci://r/a/b:v1@{DIGEST}",
+    ],
 )
 def test_a_location_has_its_uri(uri: str) -> None:
     assert parse(uri).uri == uri

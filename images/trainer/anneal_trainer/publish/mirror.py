@@ -1,7 +1,7 @@
-"""A copy of the artifact in object storage: what other clusters and other servers read.
+"""A copy of the artifact in object storage or in a registry: what other clusters and other servers read.
 
 S3 has no rename. The manifest, which names every other file by hash, is written last: with it the copy is whole. A copy
-that is there is recognised by its manifest and left alone.
+that is there is recognised by its manifest and left alone. An image is whole with its tag (`image`).
 """
 
 from __future__ import annotations
@@ -9,20 +9,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from anneal.api.artifacts import MANIFEST_FILE
-from anneal.api.references import S3Location, parse
-from anneal.api.runs import RemotePath
+from anneal.api.references import OciLocation, S3Location, parse
+from anneal.api.runs import Access, RemotePath
 from anneal_trainer.errors import UserMistake
+from anneal_trainer.publish import image
 from anneal_trainer.sources import Leash, s3
 from anneal_trainer.sources.credentials import Credentials
 
 
 def mirrored(artifact: Path, mirror: RemotePath, leash: Leash | None = None) -> str:
-    """Copies the folder `artifact` below `mirror`. Returns the URI of the copy. Raises UserMistake or Unavailable."""
+    """Copies the folder `artifact` to where `mirror` says. Returns the URI of the copy.
+
+    Raises UserMistake or Unavailable.
+    """
     where = parse(mirror.uri)
-    if not isinstance(where, S3Location):
-        raise UserMistake("InvalidRun", f"'{mirror.uri}' is not in object storage: use s3://bucket/prefix")
+    if isinstance(where, OciLocation):
+        return image.pushed(artifact, where, mirror.access, leash or Leash())
+    if isinstance(where, S3Location):
+        return _uploaded(artifact, where, mirror.access, leash or Leash())
+    raise UserMistake(
+        "InvalidRun",
+        f"'{mirror.uri}' is nothing that copies go to: use s3://bucket/prefix or oci://registry/repository",
+    )
+
+
+def _uploaded(artifact: Path, where: S3Location, access: Access, leash: Leash) -> str:
     target = S3Location(where.bucket, f"{where.key}/{artifact.name}".lstrip("/"))
-    folder = s3.connect(target, mirror.access.endpoint, Credentials.read(mirror.access.credentials), leash or Leash())
+    folder = s3.connect(target, access.endpoint, Credentials.read(access.credentials), leash)
     manifest = (artifact / MANIFEST_FILE).read_bytes()
     found = folder.read(MANIFEST_FILE)
     if found is not None and found != manifest:

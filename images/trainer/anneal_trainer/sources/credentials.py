@@ -28,7 +28,7 @@ class Credentials:
         folder = Path(directory)
         values = {}
         for path in folder.iterdir():
-            if path.name.startswith("."):
+            if path.name.startswith(".."):
                 continue  # what the kubelet swaps Secrets with
             try:
                 values[path.name] = path.read_text(encoding="utf-8").strip()

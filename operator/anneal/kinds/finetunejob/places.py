@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from anneal.api.dataset import DatasetSource
 from anneal.api.finetunejob import FineTuneJobSpec
-from anneal.api.references import HubFile, HubModel, LocalReference, PvcLocation, parse
+from anneal.api.references import HubFile, HubModel, LocalReference, OciLocation, PvcLocation, parse
 from anneal.api.runs import Access, ModelInput, MountedPath, RemotePath, SourceInput
 from anneal.api.sources import BaseModelSource, Mirror
 from anneal.kinds.children import credentials_path
@@ -73,7 +73,11 @@ def mirror(ctx: Context) -> RemotePath | None:
 
 
 def is_below(uri: str, folder: str) -> bool:
-    return parse(uri).uri.startswith(f"{parse(folder).uri}/")
+    """Whether a location is in that folder or, of an image, in that repository."""
+    inner, outer = parse(uri), parse(folder)
+    if isinstance(outer, OciLocation):
+        return isinstance(inner, OciLocation) and inner == outer.at(inner.digest or "")
+    return inner.uri.startswith(f"{outer.uri}/")
 
 
 def _source(ctx: Context, source: DatasetSource) -> SourceInput:

@@ -265,6 +265,8 @@ MIRRORED: Json = {
     "output": {"mirror": {"uri": "s3://store/tuned", "endpoint": "https://s3.test", "secretRef": {"name": "store"}}}
 }
 
+IMAGE: Json = {"output": {"mirror": {"uri": "oci://ghcr.io/acme/tuned:v1"}}}
+
 
 def test_only_publish_has_the_keys_of_the_copy_and_is_told_where_it_goes() -> None:
     run = run_of("publish", spec=MIRRORED)
@@ -285,6 +287,11 @@ def test_only_publish_has_the_keys_of_the_copy_and_is_told_where_it_goes() -> No
         ("s3://store/other/0123", MIRRORED, "Failed"),
         (None, MIRRORED, "Failed"),
         ("s3://store/tuned/0123", {}, "Failed"),
+        (f"oci://ghcr.io/acme/tuned@{digest('image')}", IMAGE, "Publishing"),
+        (f"oci://ghcr.io/acme/other@{digest('image')}", IMAGE, "Failed"),
+        ("oci://ghcr.io/acme/tuned", IMAGE, "Failed"),
+        ("oci://ghcr.io/acme/tuned:v1", IMAGE, "Failed"),
+        (f"oci://ghcr.io/acme/tuned@{digest('image')}", MIRRORED, "Failed"),
     ],
 )
 def test_the_copy_is_recorded_where_it_was_asked_for(uri: str | None, spec: Json, phase: str) -> None:
