@@ -22,6 +22,7 @@ from tests.trainer.test_data_choice import as_dict, data, different, held_out_pr
 from anneal.api.augmentation import Augmentation
 from anneal.api.dataset import AugmentationStatus, DatasetSplit, LeakCheck
 from anneal_hosted import asking
+from anneal_hosted.ledger import Ledger
 
 KEY = "vncy_of-the-writer"
 #: Of one reply: 10 tokens at 1,000 and 2 at 10,000 a million.
@@ -223,6 +224,17 @@ def test_a_model_that_never_says_anything_usable_ends_the_run_with_what_it_said(
     with hosted_models(lambda asked: new_rows(asked) if is_generator(asked) else Said("5/5")) as models:
         job.augmentation = wanting(models)
         refused(job.do(job.prepare_run()), "ValidatorUnusable", "'5/5'")
+
+
+def test_a_model_that_never_answers_in_time_can_be_tried_again_and_counts_at_its_most(job: Job) -> None:
+    with hosted_models(lambda _: Said(seconds=2)) as models:
+        job.augmentation = wanting(models, timeoutSeconds=1, rows=24, perSeed=1, concurrency=16)
+        result = job.do(job.prepare_run())
+        assert (result.outcome, result.reason, result.retryable) == ("Failed", "GeneratorUnusable", True)
+        assert "to the last one it gave no answer within 1 s: raise augmentation.timeoutSeconds" in result.message
+        asked = len(models.asked)
+    spent = Ledger(job.workspace / "augmentation" / "spending.jsonl", None).spent()
+    assert spent >= asked * 100 * Decimal("0.01"), "100 tokens at 10,000 a million may have been written"
 
 
 def test_the_key_is_sent_to_its_own_provider_and_written_nowhere(job: Job) -> None:

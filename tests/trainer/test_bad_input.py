@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -131,6 +132,17 @@ def test_bad_rows_within_the_limit_are_left_out(job: Job) -> None:
         (b"\n  \n", "EmptyDataset", "the dataset is empty"),
         (b'[{"prompt": "a"', "InvalidData", "element 1 of pvc://hub/rows.jsonl is broken JSON"),
         (b"[" * 100_000, "InvalidData", "element 1 of pvc://hub/rows.jsonl is broken JSON (nested too deeply)"),
+        (b'[{"prompt": "\xff"}]', "InvalidData", "pvc://hub/rows.jsonl is not UTF-8 text after element 0"),
+        (b'[{"prompt": "' + b"a" * 50_000_000, "InvalidData", "element 1 of pvc://hub/rows.jsonl is broken JSON, or"),
+        (b"prompt,response\na," + b"a" * 50_000_000, "InvalidData", "broken CSV: field larger than field limit"),
+        ("prompt,response\na,b".encode("utf-16"), "InvalidData", "looks like UTF-16 or UTF-32: save it as UTF-8"),
+        ('{"prompt": "a"}'.encode("utf-32-le"), "InvalidData", "looks like UTF-16 or UTF-32: save it as UTF-8"),
+        (
+            b"fr\xe5ga,svar\na,b",
+            "InvalidData",
+            "the header of pvc://hub/rows.jsonl, which is taken for CSV, is not UTF-8",
+        ),
+        (gzip.compress(gzip.compress(b"{}")), "InvalidData", "is packed twice: unpack it first"),
         (b"\x1f\x8b\x08", "InvalidData", "is compressed, but broken"),
         (b"PAR1...", "InvalidData", "is a Parquet file, but cannot be read"),
         (b"PK\x03\x04", "InvalidData", "is a zip archive; unpack it first"),

@@ -41,6 +41,10 @@ def as_parquet(rows: Rows) -> bytes:
     return sink.getvalue()
 
 
+def chats_of(rows: Rows) -> list[Rows]:
+    return [[{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}] for r in rows]
+
+
 def zstd(content: bytes) -> bytes:
     sink = pyarrow.BufferOutputStream()
     with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
@@ -90,9 +94,7 @@ def test_columns_may_have_names_of_their_own(job: Job, write: Callable[[Rows], b
 
 
 def test_conversations_in_a_cell_are_read(job: Job) -> None:
-    turns = [
-        [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}] for r in ROWS
-    ]
+    turns = chats_of(ROWS)
     expected = prepared(job, json_lines([{"messages": t} for t in turns])).dataset.digest
     assert prepared(
         job, as_csv([{"messages": json.dumps(t), "id": i} for i, t in enumerate(turns)])
@@ -124,6 +126,42 @@ def test_a_cell_that_is_not_text_costs_its_row_alone(job: Job) -> None:
         (26, 'not UTF-8 text (column "prompt")'),
         (27, "3 cells, but the header names 2 columns"),
     ]
+
+
+def test_a_parquet_cell_that_is_no_text_or_has_50_megabytes_costs_its_row_alone(job: Job) -> None:
+    cells = [*(r["prompt"].encode() for r in ROWS), b"caf\xe9", b"a" * 50_000_000]
+    # The bytes are called text as they are, which no check of Arrow's forbids.
+    buffers = pyarrow.array(cells, pyarrow.binary()).buffers()
+    text = pyarrow.Array.from_buffers(pyarrow.string(), len(cells), buffers)
+    table = pyarrow.table({"prompt": text, "completion": [*(r["completion"] for r in ROWS), "On", "On"]})
+    packed = io.BytesIO()
+    pyarrow.parquet.write_table(table, packed)
+    job.expect = DatasetExpectations(max_invalid_rows=2)
+    counts = prepared(job, packed.getvalue()).dataset.counts
+    assert (counts.read, counts.invalid) == (len(ROWS) + 2, 2)
+    rejected = [json.loads(line) for line in (job.workspace / "data" / "rejected.jsonl").read_text().splitlines()]
+    assert [(r["row"], r["message"]) for r in rejected] == [
+        (len(ROWS) + 1, "not UTF-8 text"),
+        (len(ROWS) + 2, "longer than 16777216 bytes"),
+    ]
+
+
+def test_a_parquet_bomb_ends_at_the_limit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text of a megabyte, which 300 rows refer to."""
+    repeated = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 300, pyarrow.int32()), ["x" * 1_000_000])
+    packed, table = io.BytesIO(), pyarrow.table({"prompt": repeated, "completion": ["y"] * 300})
+    pyarrow.parquet.write_table(table, packed, store_schema=False)
+    assert len(packed.getvalue()) < 100_000
+    monkeypatch.setattr("anneal_trainer.prepare.containers.MAX_BYTES", 50_000_000)
+    job.content = packed.getvalue()
+    refused(job.do(job.prepare_run()), "SourceTooLarge", "is larger than 50000000 bytes when it is unpacked")
+
+
+@pytest.mark.parametrize("bomb", ["[" * 100_000, '[{"role": "user", "content": "a", "b": ' + "[" * 100_000])
+def test_a_nested_bomb_in_a_cell_costs_its_row_alone(job: Job, bomb: str) -> None:
+    chats = [json.dumps(turns) for turns in chats_of(ROWS)]
+    job.expect, job.columns = DatasetExpectations(max_invalid_rows=1), Columns(messages="chat")
+    assert prepared(job, as_csv([{"chat": chat, "n": "1"} for chat in [*chats, bomb]])).dataset.counts.invalid == 1
 
 
 def test_a_row_of_50_megabytes_costs_itself_alone_in_plain_and_packed_files(job: Job) -> None:

@@ -54,8 +54,9 @@ def verdict_of(reply: StoredAnswer) -> float:
 
 
 def judging_run(url: str, directory: Path, **changes: Any) -> EvaluateRun:
+    usual = [{"name": "exact", "exactMatch": {}}, {"name": "right", "judged": {"criteria": "units"}}]
     return evaluate_run(
-        metrics=[{"name": "exact", "exactMatch": {}}, {"name": "right", "judged": {"criteria": "units"}}],
+        metrics=changes.pop("metrics", usual),
         judge={"openAI": {"baseUrl": url + "/v1", "model": "mistral-large"}, "price": PRICE},
         report={"uri": "pvc://models/report", "path": str(directory)},
         **changes,

@@ -24,6 +24,8 @@ from anneal_trainer.prepare.formats import RowError
 MAX_BYTES = 64 * 1024**3
 _LOOKED_AT = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 #: Values that spreadsheets begin formulas with are data here; only the size of a field is limited.
 csv.field_size_limit(jsonl.MAX_LINE_BYTES)
@@ -59,9 +61,13 @@ def opened(stream: BinaryIO, name: str) -> Container:
     if start.startswith(b"PAR1"):
         if packed:
             raise UserMistake("InvalidData", f"{name} is a Parquet file inside {packed}: unpack it first")
-        return Container("Parquet", _numbered("row", parquet.rows(stream, name)))
+        return Container("Parquet", _numbered("row", parquet.rows(stream, name, MAX_BYTES)))
     if start.startswith(b"PK\x03\x04"):
         raise UserMistake("InvalidData", f"{name} is a zip archive; unpack it first")
+    if packed and start.startswith((_GZIP, _ZSTD)):
+        raise UserMistake("InvalidData", f"{name} is packed twice: unpack it first")
+    if start.startswith(_UTF_16) or b"\0" in start[:4]:
+        raise UserMistake("InvalidData", f"{name} is not UTF-8 text but looks like UTF-16 or UTF-32: save it as UTF-8")
     kind, records = _text_records(stream, start, name)
     return Container(f"{kind} in {packed}" if packed else kind, _guarded(records, name))
 
@@ -70,9 +76,9 @@ def _unpacked(stream: BinaryIO, name: str) -> tuple[io.BufferedReader[Any], str]
     """The content, and what it was compressed with, if it was."""
     buffered = io.BufferedReader(cast("io.RawIOBase", stream), _LOOKED_AT)
     magic = buffered.peek(4)[:4]
-    if magic.startswith(b"\x1f\x8b"):
+    if magic.startswith(_GZIP):
         return io.BufferedReader(_Limited(cast("BinaryIO", gzip.GzipFile(fileobj=buffered)), name), _LOOKED_AT), "gzip"
-    if magic == b"\x28\xb5\x2f\xfd":
+    if magic == _ZSTD:
         import pyarrow
 
         return io.BufferedReader(_Limited(pyarrow.CompressedInputStream(buffered, "zstd"), name), _LOOKED_AT), "zstd"
@@ -124,7 +130,13 @@ def _lines(stream: BinaryIO) -> Iterator[Record]:
 
 def _numbered(unit: str, rows: Iterator[Any]) -> Iterator[Record]:
     for number, row in enumerate(rows, start=1):
-        yield Record(unit, number, lambda row=row: jsonl.need_object(row))  # type: ignore[misc]
+        yield Record(unit, number, lambda row=row: _row(row))  # type: ignore[misc]
+
+
+def _row(found: Any) -> dict[str, Any]:
+    if isinstance(found, RowError):
+        raise found
+    return jsonl.need_object(found)
 
 
 def _elements(stream: BinaryIO, name: str) -> Iterator[Any]:
@@ -156,7 +168,12 @@ def _elements(stream: BinaryIO, name: str) -> Iterator[Any]:
                 "InvalidData", f"element {number + 1} of {name} is broken JSON (nested too deeply)"
             ) from error
         except ValueError as error:
-            if len(buffer) > jsonl.MAX_LINE_BYTES or not (more and (more := fill())):
+            if len(buffer) > jsonl.MAX_LINE_BYTES:
+                raise UserMistake(
+                    "InvalidData",
+                    f"element {number + 1} of {name} is broken JSON, or longer than {jsonl.MAX_LINE_BYTES} bytes",
+                ) from error
+            if not (more and (more := fill())):
                 what = str(error) if buffer else "the array has no end"
                 raise UserMistake("InvalidData", f"element {number + 1} of {name} is broken JSON ({what})") from error
             continue
@@ -170,7 +187,7 @@ def _elements(stream: BinaryIO, name: str) -> Iterator[Any]:
 
 def _delimiter(start: bytes) -> str | None:
     """What cuts the first line into the most names, if that makes any."""
-    header = start.split(b"\n", 1)[0].decode(errors="replace")
+    header = next(iter(start.splitlines()), b"").decode(errors="replace")
     names = {delimiter: len(next(csv.reader([header], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
     best = max(names, key=lambda delimiter: names[delimiter])
     return best if names[best] > 1 else None
@@ -181,6 +198,8 @@ def _csv(stream: BinaryIO, delimiter: str, name: str) -> Iterator[Record]:
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     header = [column.strip() for column in next(reader)]
+    if _is_broken("".join(header)):
+        raise UserMistake("InvalidData", f"the header of {name}, which is taken for CSV, is not UTF-8 text")
     if len(set(header)) < len(header):
         raise UserMistake("InvalidData", f"{name} is CSV with two columns of one name: {', '.join(header)[:200]}")
     for cells in reader:
@@ -192,9 +211,16 @@ def _cells(header: list[str], cells: list[str]) -> dict[str, Any]:
     if len(cells) > len(header):
         raise RowError(f"{len(cells)} cells, but the header names {len(header)} columns")
     for column, cell in zip(header, cells, strict=False):
-        try:
-            cell.encode()
-        except UnicodeEncodeError as error:
-            raise RowError(f'not UTF-8 text (column "{column[:40]}")') from error
+        if _is_broken(cell):
+            raise RowError(f'not UTF-8 text (column "{column[:40]}")')
     # An empty cell is how CSV says that there is nothing.
     return {column: cell for column, cell in zip(header, cells, strict=False) if cell}
+
+
+def _is_broken(text: str) -> bool:
+    """Whether bytes that are not UTF-8 were read into it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

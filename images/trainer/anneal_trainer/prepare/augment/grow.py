@@ -16,7 +16,7 @@ from typing import Literal
 from anneal.api.augmentation import Augmentation
 from anneal.api.runs import GENERATOR, VALIDATOR, PrepareRun
 from anneal_hosted.answers import StoredAnswer
-from anneal_trainer.errors import UserMistake
+from anneal_trainer.errors import TrainerError, Unavailable, UserMistake
 from anneal_trainer.prepare.augment import prompts
 from anneal_trainer.prepare.augment.asking import Asker
 from anneal_trainer.prepare.augment.sift import Sieve
@@ -195,10 +195,16 @@ def _is_said(reply: StoredAnswer | None) -> bool:
     return reply is not None and reply.outcome == "answered"
 
 
-def _unusable(name: str, model: str, asked: int, shown: StoredAnswer) -> UserMistake:
+def _unusable(name: str, model: str, asked: int, shown: StoredAnswer) -> TrainerError:
+    reason, so_far = f"{name.capitalize()}Unusable", f"the {name} {model} gave no usable reply to the first {asked}"
+    if shown.outcome == "timedOut":
+        # What comes too late may be paid for all the same, so nobody tries all day.
+        return Unavailable(
+            reason, f"{so_far} questions; to the last one it gave {shown.detail}: raise augmentation.timeoutSeconds"
+        )
     return UserMistake(
-        f"{name.capitalize()}Unusable",
-        f"the {name} {model} gave no usable reply to the first {asked} questions; the last one was"
-        f" {shown.outcome}: {shown.text[:100]!r} {shown.detail[:150]}. It must reply in the JSON that it is"
-        f" asked for alone: choose another {name}, or raise its maxTokens if it thinks at length",
+        reason,
+        f"{so_far} questions; the last one was {shown.outcome}: {shown.text[:100]!r} {shown.detail[:150]}. It must"
+        f" reply in the JSON that it is asked for alone: choose another {name}, or raise its maxTokens if it thinks at"
+        " length",
     )
