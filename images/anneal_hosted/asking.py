@@ -60,6 +60,10 @@ class Row(Protocol):
     def messages(self) -> Sequence[Turn]:
         """The chat up to the answer."""
 
+    @property
+    def tools(self) -> Sequence[dict[str, Any]] | None:
+        """What may be called, as OpenAI's API describes it."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -73,15 +77,18 @@ class Question:
 
     @property
     def messages(self) -> str:
-        """The chat as the server takes it."""
-        return json.dumps([m.to_json() for m in self.row.messages], ensure_ascii=False)
+        """The chat as the server takes it: a list, with tools an object of `messages` and `tools`."""
+        turns = [m.to_json() for m in self.row.messages]
+        tools = self.row.tools
+        return json.dumps({"messages": turns, "tools": tools} if tools else turns, ensure_ascii=False)
 
     @property
     def most(self) -> Decimal | None:
         """The most that the answer can cost; None without a price. A token has at least one byte of its text."""
         if self.hosted is None or self.hosted.price is None:
             return None
-        overhead = 16 * len(self.row.messages) + 16
+        # Providers put instructions of theirs before tools, of several hundred tokens.
+        overhead = 16 * len(self.row.messages) + (1024 if self.row.tools else 16)
         return price_of(self.hosted.price, len(self.messages.encode()) + overhead, self.max_tokens)
 
     def cost(self, answer: StoredAnswer) -> Decimal:

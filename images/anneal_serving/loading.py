@@ -54,12 +54,9 @@ class ChatModel:
 
     def render(self, question: Question) -> list[int]:
         """Token ids of the prompt. Raises BadRequestError when the template refuses it or it does not fit."""
-        try:
-            prompt: list[int] = self.tokenizer.apply_chat_template(
-                question.messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except TemplateError as error:
-            raise BadRequestError(f"the model's chat template refuses these messages: {error}") from error
+        prompt = self._prompt(question, question.tools)
+        if question.tools and prompt == self._prompt(question, ()):
+            raise BadRequestError("the model's chat template has no place for tools")
         if not prompt:
             raise BadRequestError("the model's chat template renders these messages to nothing")
         if self.context is not None and len(prompt) + question.max_tokens > self.context:
@@ -67,6 +64,19 @@ class ChatModel:
                 f"the prompt has {len(prompt)} tokens and max_tokens is {question.max_tokens}: together more than"
                 f" the {self.context} that this model can read"
             )
+        return prompt
+
+    def _prompt(self, question: Question, tools: Sequence[dict[str, Any]]) -> list[int]:
+        try:
+            prompt: list[int] = self.tokenizer.apply_chat_template(
+                question.messages,
+                tools=list(tools) or None,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+            )
+        except TemplateError as error:
+            raise BadRequestError(f"the model's chat template refuses these messages: {error}") from error
         return prompt
 
     def answer(self, prompts: Sequence[list[int]], limits: Sequence[int], on_step: Callable[[], None]) -> list[Answer]:

@@ -11,9 +11,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
+Tools = tuple[dict[str, Any], ...]
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
+#: What a message may have beside role and content: what the assistant called, and which call a tool answers.
+_OF_TOOLS = ("tool_calls", "tool_call_id", "name")
 #: Longest answer, in tokens, where the request does not say.
 DEFAULT_MAX_TOKENS = 256
 MAX_MAX_TOKENS = 32_768
@@ -33,6 +36,8 @@ class Question:
 
     messages: Messages
     max_tokens: int
+    tools: Tools = ()
+    """Those that the model may call, as OpenAI's API describes them."""
 
 
 def read_questions(tensors: dict[str, NDArray[Any]]) -> list[Question]:
@@ -50,7 +55,10 @@ def read_questions(tensors: dict[str, NDArray[Any]]) -> list[Question]:
     numbers = [DEFAULT_MAX_TOKENS] * len(conversations) if limits is None else [int(n) for n in limits.reshape(-1)]
     if len(numbers) != len(conversations):
         raise BadRequestError(f"max_tokens has {len(numbers)} rows, the question has {len(conversations)}")
-    return [Question(messages, _checked_limit(limit)) for messages, limit in zip(conversations, numbers, strict=True)]
+    return [
+        Question(messages, _checked_limit(limit), tools)
+        for (messages, tools), limit in zip(conversations, numbers, strict=True)
+    ]
 
 
 def _strings(tensor: NDArray[Any] | None) -> list[str] | None:
@@ -68,24 +76,29 @@ def _checked_limit(limit: int) -> int:
     return limit
 
 
-def _from_text(text: str) -> Messages:
+def _from_text(text: str) -> tuple[Messages, Tools]:
     if not text.strip():
         raise BadRequestError("text_input is empty; it must hold the user's message")
-    return [{"role": "user", "content": text}]
+    return [{"role": "user", "content": text}], ()
 
 
-def _from_json(text: str) -> Messages:
+def _from_json(text: str) -> tuple[Messages, Tools]:
+    """The chat, given as a list, or as {"messages": …, "tools": …}."""
     try:
-        messages = json.loads(text)
+        chat = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"messages is not JSON: {error}") from error
+    messages, tools = (chat.get("messages"), chat.get("tools") or []) if isinstance(chat, dict) else (chat, [])
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRequestError("tools must be a list of objects, each the description of a tool")
     if not isinstance(messages, list) or not messages:
         raise BadRequestError('messages must be a JSON list such as [{"role": "user", "content": "hello"}]')
     for position, message in enumerate(messages, 1):
         _check_message(message, position)
     if messages[-1]["role"] == "assistant":
         raise BadRequestError("the last message is the assistant's own; it must be one to answer")
-    return [{"role": m["role"], "content": m["content"]} for m in messages]
+    kept = ("role", "content", *_OF_TOOLS)
+    return [{key: m[key] for key in kept if key in m} for m in messages], tuple(tools)
 
 
 def _check_message(message: object, position: int) -> None:

@@ -34,12 +34,18 @@ class Asked:
     @property
     def text(self) -> str:
         """The last message."""
-        return str(self.body["messages"][-1]["content"])
+        return text_of(self.body)
+
+
+def text_of(body: Json) -> str:
+    """The last message, what a tool answered among it."""
+    content = body["messages"][-1]["content"]
+    return str(content if isinstance(content, str) else content[-1]["content"])
 
 
 @dataclass(frozen=True)
 class Said:
-    """One response. `content` None is null content; `raw` replaces the whole body."""
+    """One response. `content` None is null content; `raw` replaces the whole body; `calls` are (tool, arguments)."""
 
     content: str | None = "yes"
     finish: str = "stop"
@@ -50,6 +56,7 @@ class Said:
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes | None = None
     seconds: float = 0.0
+    calls: tuple[tuple[str, Json], ...] = ()
 
 
 Script = Callable[[Asked], Said]
@@ -79,7 +86,7 @@ class HostedModels:
 
     def take(self, path: str, headers: Mapping[str, str], body: Json) -> Asked:
         with self.lock:
-            question = str(body["messages"][-1]["content"])
+            question = text_of(body)
             attempt = sum(1 for before in self.asked if before.text == question)
             asked = Asked(path, headers, body, attempt)
             self.asked.append(asked)
@@ -102,7 +109,12 @@ def openai_body(asked: Asked, said: Said) -> Json:
         "completion_tokens": said.usage[1],
         "total_tokens": sum(said.usage),
     }
-    message = {"role": "assistant", "content": said.content, "refusal": None}
+    message: Json = {"role": "assistant", "content": said.content, "refusal": None}
+    if said.calls:
+        functions = [{"name": name, "arguments": json.dumps(arguments)} for name, arguments in said.calls]
+        message["tool_calls"] = [
+            {"id": f"call_{n}", "type": "function", "function": f} for n, f in enumerate(functions)
+        ]
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -113,18 +125,20 @@ def openai_body(asked: Asked, said: Said) -> Json:
     }
 
 
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal", "tool_calls": "tool_use"}
 
 
 def anthropic_body(asked: Asked, said: Said) -> Json:
     if said.error is not None:
         return {"type": "error", "error": said.error}
+    blocks = [] if said.content is None else [{"type": "text", "text": said.content}]
+    blocks += [{"type": "tool_use", "id": f"toolu_{n}", "name": f, "input": i} for n, (f, i) in enumerate(said.calls)]
     return {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "model": said.model or asked.body["model"],
-        "content": [] if said.content is None else [{"type": "text", "text": said.content}],
+        "content": blocks,
         "stop_reason": _STOP_REASONS.get(said.finish, said.finish),
         "stop_sequence": None,
         **({"usage": {"input_tokens": said.usage[0], "output_tokens": said.usage[1]}} if said.usage else {}),

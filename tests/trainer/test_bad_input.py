@@ -53,7 +53,7 @@ BAD_ROWS = {
     "preference data": BadRow({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference data"),
     "ShareGPT without turns": BadRow({"conversations": []}, "no messages"),
     "a ShareGPT tool call": BadRow(
-        {"conversations": [{"from": "function_call", "value": "{}"}]}, "message 1 is a tool call"
+        {"conversations": [{"from": "function_call", "value": "{}"}]}, "a tool call in message 1 is not an object"
     ),
     "plain text": BadRow({"text": "a"}, "plain text: a row needs a question and an answer"),
     "no answer": BadRow({"prompt": "a"}, "no answer: it has prompt, but no completion, response or output"),
@@ -75,9 +75,10 @@ BAD_ROWS = {
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]},
         "the content of message 1 is a list, not a text",
     ),
-    "an unknown role": BadRow({"messages": [{"role": "tool", "content": "a"}]}, "the role of message 1 is 'tool'"),
-    "tool calls": BadRow(
-        {"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "message 1 has tool calls"
+    "an unknown role": BadRow({"messages": [{"role": "robot", "content": "a"}]}, "the role of message 1 is 'robot'"),
+    "a tool call of nothing": BadRow(
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]},
+        "a tool call in message 1 is not an object with name and arguments",
     ),
     "roles out of order": BadRow(
         {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.trainer.job import Job
 
 from anneal.api.dataset import DatasetSplit, Deduplication
-from anneal_trainer.prepare.formats import Message, to_messages
+from anneal_trainer.prepare.chat import Message
+from anneal_trainer.prepare.formats import to_messages
 from anneal_trainer.prepare.split import Candidate, draw
 
 ASKED = [Message("user", "light on"), Message("assistant", "On")]

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.prepare.formats import Message, RowError
+from anneal_trainer.prepare.chat import Message, RowError
 from anneal_trainer.prepare.template import ChatTemplate, load_tokenizer
 from anneal_trainer.prepare.training_templates import DEFAULT_TEMPLATE
 

@@ -9,7 +9,7 @@ from tests.support.tiny_model import END, TEMPLATE
 from transformers import PreTrainedTokenizerFast
 
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.prepare.formats import Message, RowError
+from anneal_trainer.prepare.chat import Message, RowError
 from anneal_trainer.prepare.template import ChatTemplate, load_tokenizer
 from anneal_trainer.prepare.training_templates import DEFAULT_TEMPLATE
 

@@ -56,4 +56,4 @@ class Endpoint(Protocol):
         """Name and version of what answers: everything that decides an answer beside model, messages and limit."""
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
-        """The reply to a chat, given as a JSON list of messages."""
+        """The reply to a chat, given as a JSON list of messages, or as an object of `messages` and `tools`."""

@@ -13,26 +13,42 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from anneal.api.subjects import OpenAI
+from anneal_hosted.endpoints.chats import Chat, called, read_chat
 from anneal_hosted.endpoints.endpoint import Reply
 from anneal_hosted.endpoints.http import Caller
-from anneal_hosted.endpoints.replies import Ending, reply, unreadable
+from anneal_hosted.endpoints.replies import Ending, reply, unreadable, version_of
 
 _LIMIT = {"MaxCompletionTokens": "max_completion_tokens", "MaxTokens": "max_tokens"}
-_ENDINGS: dict[str, Ending] = {"stop": "done", "length": "limit", "content_filter": "declined"}
+_ENDINGS: dict[str, Ending] = {
+    "stop": "done",
+    "length": "limit",
+    "content_filter": "declined",
+    "tool_calls": "called",
+}
 
 
 class _Part(BaseModel):
     text: str = ""
 
 
+class _Function(BaseModel):
+    name: str
+    arguments: str = ""
+
+
+class _Call(BaseModel):
+    function: _Function
+
+
 class _Message(BaseModel):
     content: str | list[_Part] | None = None
     refusal: str | None = None
+    tool_calls: list[_Call] | None = None
 
 
 class _Choice(BaseModel):
     message: _Message
-    finish_reason: Literal["stop", "length", "content_filter"]
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
 
 
 class _Usage(BaseModel):
@@ -56,31 +72,59 @@ class OpenAIEndpoint:
         self.where = caller.where
 
     async def version(self) -> str:
-        shape = {"schema": self._schema} if self._schema is not None else {}
-        return json.dumps({**self._options.to_json(), **shape}, sort_keys=True)
+        return version_of(self._options, self._schema)
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
+        chat = read_chat(messages)
+        content = await self._caller.post("/chat/completions", self.body(chat, max_tokens))
+        return self.reply(content, chat)
+
+    def body(self, chat: Chat, max_tokens: int) -> dict[str, Any]:
+        """What is sent."""
         body: dict[str, Any] = {
             "model": self._options.model,
-            "messages": json.loads(messages),
+            "messages": [_sent(message) for message in chat.messages],
             _LIMIT[self._options.token_limit]: max_tokens,
         }
+        if chat.tools:
+            body["tools"] = list(chat.tools)
         if self._options.temperature is not None:
             body["temperature"] = float(self._options.temperature)
         if self._schema is not None:
             shape = {"name": "reply", "strict": True, "schema": self._schema}
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
-        content = await self._caller.post("/chat/completions", body)
+        return body
+
+    def reply(self, content: bytes, chat: Chat) -> Reply:
+        """What came back: the body of a 200. Raises RunError."""
         try:
-            return self._reply(_Completion.model_validate_json(content))
+            found = _Completion.model_validate_json(content)
         except ValidationError as error:
             return unreadable(content, error)
-
-    def _reply(self, found: _Completion) -> Reply:
         choice, usage = found.choices[0], found.usage
-        said = choice.message.content
-        text = "".join(part.text for part in said) if isinstance(said, list) else said
-        ending = "declined" if choice.message.refusal else _ENDINGS[choice.finish_reason]
+        text, ending = _text(choice.message), _ENDINGS[choice.finish_reason]
+        if choice.message.refusal:
+            ending = "declined"
+        elif ending == "called" and chat.tools:
+            ending = "done"
         tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
         shown = choice.message.refusal or text
         return reply(self.where, self._options.model, found.model, shown, ending, tokens)
+
+
+def _sent(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as this protocol has it: the arguments of a call are a text, and who only calls says null."""
+    if not (calls := message.get("tool_calls")):
+        return dict(message)
+    wanted = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+        for call in calls
+    ]
+    return {**message, "content": message["content"] or None, "tool_calls": wanted}
+
+
+def _text(message: _Message) -> str:
+    said = message.content
+    text = "".join(part.text for part in said) if isinstance(said, list) else said or ""
+    calls = [called(call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+    return "\n".join([*([text] if text else []), *calls])

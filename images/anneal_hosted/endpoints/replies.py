@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from anneal.api.model import ApiModel
 from anneal_hosted.endpoints.endpoint import Reply
 from anneal_hosted.endpoints.names import snapshot
 from anneal_hosted.errors import MODEL_CHANGED, mistake
 
-Ending = Literal["done", "limit", "declined"]
+Ending = Literal["done", "limit", "declined", "called"]
+
+
+def version_of(options: ApiModel, schema: Mapping[str, Any] | None) -> str:
+    """Everything of a hosted endpoint that decides an answer: its URL, model and settings, the form of its replies."""
+    shape = {"schema": schema} if schema is not None else {}
+    return json.dumps({**options.to_json(), **shape}, sort_keys=True)
 
 
 def reply(
@@ -31,6 +40,8 @@ def reply(
         return Reply(said, "truncated", *tokens, model=answered)
     if ending == "declined":
         return Reply(said, "declined", *tokens, detail="the model or its provider declined to answer", model=answered)
+    if ending == "called":
+        return Reply("", "unreadable", *tokens, detail="it calls a tool, and none was offered", model=answered)
     if not said.strip():
         return Reply("", "empty", *tokens, detail="the answer has no text", model=answered)
     return Reply(said, "answered", *tokens, model=answered)

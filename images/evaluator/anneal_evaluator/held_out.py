@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,13 @@ from anneal_evaluator.errors import DIGEST_MISMATCH, HELD_OUT_EMPTY, HELD_OUT_IN
 class Message(ApiModel):
     """One turn of a chat."""
 
-    role: str = Field(description="system, user or assistant.")
+    role: str = Field(description="system, user, assistant or tool.")
     content: str = Field(description="What was said.")
+    tool_calls: list[dict[str, Any]] | None = Field(
+        default=None, alias="tool_calls", description="What the assistant called, arguments as objects."
+    )
+    tool_call_id: str | None = Field(default=None, alias="tool_call_id", description="The call that a tool answers.")
+    name: str | None = Field(default=None, description="The tool that answers.")
 
 
 class HeldOutRow(ApiModel):
@@ -28,6 +34,9 @@ class HeldOutRow(ApiModel):
     id: str = Field(min_length=1, description="Unique in the file.")
     messages: list[Message] = Field(min_length=1, description="The chat up to the answer.")
     reference: str = Field(description="The answer to compare with.")
+    tools: list[dict[str, Any]] | None = Field(
+        default=None, description="What may be called, as OpenAI's API describes it."
+    )
     group: str | None = Field(
         default=None, description="What rows have in common that are not independent: a document, a conversation."
     )

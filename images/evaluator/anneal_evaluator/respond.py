@@ -32,6 +32,7 @@ def question_key(run: EvaluateRun, model: int, row: HeldOutRow, version: str, ma
     baselines too. A hosted model's answer depends on no artifact of ours.
     """
     asked = {"row": row.id, "messages": [m.to_json() for m in row.messages], "maxTokens": max_tokens}
+    asked |= {"tools": row.tools} if row.tools else {}
     if model > 0 and run.baselines[model - 1].hosted is not None:
         return digest_of_json({"hosted": version, **asked})
     return digest_of_json({"model": run.digest_of(model), "template": run.candidate_digest, "server": version, **asked})

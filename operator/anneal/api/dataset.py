@@ -33,6 +33,11 @@ class Columns(ApiModel):
     system: ColumnName | None = Field(
         default=None, description="Column with the system message, of the rows that have one. Default: none."
     )
+    tools: ColumnName | None = Field(
+        default=None,
+        description="Column with the tools that are offered, a list or its JSON, of the rows that have some. Default:"
+        " none.",
+    )
 
 
 class DatasetSource(ApiModel):
@@ -64,8 +69,8 @@ class DatasetSource(ApiModel):
     endpoint: Endpoint | None = Field(default=None, description=ENDPOINT_DESCRIPTION)
     format: DataFormat = Field(
         default="Auto",
-        description="Messages ({messages:[{role,content}]}), PromptCompletion ({prompt, completion} or {prompt,"
-        " response}), Alpaca ({instruction, input, output, history, system}), ShareGPT"
+        description="Messages ({messages:[{role,content,tool_calls}],tools}), PromptCompletion ({prompt, completion} or"
+        " {prompt, response}), Alpaca ({instruction, input, output, history, system}), ShareGPT"
         " ({conversations:[{from,value}]}), or Auto: detected row by row; status.dataset.sources says what was found."
         " Default: Auto.",
     )

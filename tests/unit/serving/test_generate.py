@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.support.tiny_model import CONTEXT, write_artifact, write_base
+from tests.support.tiny_model import CONTEXT, TEMPLATE, write_artifact, write_base, write_tokenizer
+from transformers import AutoTokenizer
 
 from anneal_serving.generate import Completion, complete
 from anneal_serving.loading import ChatModel, UnusableModelError, load
@@ -114,6 +116,18 @@ def test_what_the_template_refuses_is_a_bad_request(tuned: ChatModel) -> None:
     late = Question([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], 1)
     with pytest.raises(BadRequestError, match="the system message must come first"):
         tuned.render(late)
+
+
+def test_tools_are_rendered_by_the_template_or_refused(directory: Path, tuned: ChatModel, tmp_path: Path) -> None:
+    offered = replace(ask("light on"), tools=({"type": "function", "function": {"name": "lamp"}},))
+    with pytest.raises(BadRequestError, match="the model's chat template has no place for tools"):
+        tuned.render(offered)
+    write_tokenizer(tmp_path, "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}" + TEMPLATE)
+    taught = replace(tuned, tokenizer=AutoTokenizer.from_pretrained(tmp_path))
+    assert taught.tokenizer.decode(taught.render(offered)).startswith(
+        '{"type": "function", "function": {"name": "lamp"}}'
+    )
+    assert taught.render(ask("light on")) == tuned.render(ask("light on"))
 
 
 def test_what_does_not_fit_the_context_is_a_bad_request(tuned: ChatModel) -> None:

@@ -62,3 +62,30 @@ def test_refusals(tensors: dict[str, np.ndarray[Any, Any]], sentence: str) -> No
     with pytest.raises(BadRequestError) as caught:
         read_questions(tensors)
     assert sentence in str(caught.value)
+
+
+TOOLS = [{"type": "function", "function": {"name": "lamp", "parameters": {"type": "object"}}}]
+
+
+def test_tools_come_with_the_chat() -> None:
+    messages = [
+        {"role": "user", "content": "light on"},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "lamp", "arguments": {"on": None}}}]},
+        {"role": "tool", "content": "done", "tool_call_id": "1", "other": "x"},
+    ]
+    (question,) = read_questions({"messages": strings(json.dumps({"messages": messages, "tools": TOOLS}))})
+    del messages[2]["other"]
+    assert question.messages == messages
+    assert list(question.tools) == TOOLS
+
+
+@pytest.mark.parametrize("tools", [{}, [1], "[]"])
+def test_tools_that_are_none_are_refused(tools: object) -> None:
+    chats = json.dumps({"messages": [{"role": "user", "content": "a"}], "tools": tools or "x"})
+    with pytest.raises(BadRequestError, match="tools must be a list of objects"):
+        read_questions({"messages": strings(chats)})
+
+
+def test_an_object_without_messages_is_refused() -> None:
+    with pytest.raises(BadRequestError, match="must be a JSON list"):
+        read_questions({"messages": strings("{}")})

@@ -116,7 +116,9 @@ def _settle_conflicts(choice: Choice, store: Store, run: PrepareRun, rows: list[
 def _split(choice: Choice, store: Store, run: PrepareRun, given: frozenset[int], pairs: similar.Pairs | None) -> Split:
     groups = deduplicate.groups(store, pairs)
     used = _used(choice, store)
-    rows = [Candidate(row, store.keys[row], int(groups[row]), store.labels[row][0]) for row in used]
+    rows = [
+        Candidate(row, store.keys[row], int(groups[row]), store.labels[row][0], row in store.calling) for row in used
+    ]
     if run.held_out_source is None:
         return draw(rows, held_out_of(run), run.split.seed)
     ordered = draw(rows, 0, run.split.seed).train

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.prepare import jsonl, parquet
-from anneal_trainer.prepare.formats import RowError
+from anneal_trainer.prepare.chat import RowError
 
 #: Bytes of a source once it is unpacked. A bomb ends here instead of filling a disk or a day.
 MAX_BYTES = 64 * 1024**3

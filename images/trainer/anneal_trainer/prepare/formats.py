@@ -8,27 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from anneal.api.dataset import Columns, DataFormat
+from anneal_trainer.prepare import tools
+from anneal_trainer.prepare.chat import Message, RowError
 
 Row = Mapping[str, Any]
-
-
-class RowError(ValueError):
-    """A row that cannot be learned from; the message says what is wrong with it, without saying where it is."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"role": self.role, "content": self.content}
 
 
 def to_messages(row: Row, wanted: DataFormat) -> list[Message]:
@@ -48,7 +34,7 @@ def renamed(row: Row, columns: Columns) -> Row:
     for name, column in columns.to_json().items():
         if column in row:
             found[name] = row[column]
-        elif name != "system":
+        elif name not in ("system", "tools"):
             raise RowError(f'no column "{column}", which columns.{name} names: it has {_keys(row)}')
     return found
 
@@ -85,9 +71,8 @@ def _keys(row: Row) -> str:
 
 
 def _from_messages(row: Row) -> list[Message]:
-    for unsupported in ("tools", "functions"):
-        if row.get(unsupported):
-            raise RowError(f'"{unsupported}" is not supported: tool calls cannot be learned from yet')
+    if row.get("functions"):
+        raise RowError('"functions" is no longer in use: write it as "tools"')
     return _message_list(_need(row, "messages", "Messages"), '"messages"')
 
 
@@ -115,8 +100,8 @@ def _sharegpt_turn(entry: Any, name: str) -> Message:
     if not isinstance(entry, dict):
         raise RowError(f"{name} is {_kind(entry)}, not an object with from and value")
     speaker, value = entry["from"], entry.get("value")
-    if speaker in ("function_call", "observation", "tool"):
-        raise RowError(f"{name} is a tool call, which cannot be learned from yet")
+    if speaker == "function_call":
+        return Message("assistant", "", (tools.call_of(_structured(value, "{"), name),))
     if not isinstance(value, str):
         raise RowError(f"the value of {name} is {_kind(value)}, not a text")
     return Message(_SPEAKERS.get(speaker, str(speaker)), value)
@@ -143,9 +128,9 @@ def _history(row: Row) -> list[Message]:
     return messages
 
 
-def _structured(value: Any) -> Any:
-    """A list, also where it was written as JSON into a cell of text."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+def _structured(value: Any, opens: str = "[") -> Any:
+    """A list, or what else `opens` begins, also where it was written as JSON into a cell of text."""
+    if isinstance(value, str) and value.lstrip().startswith(opens):
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
@@ -183,12 +168,13 @@ def _turn(entry: Any, name: str) -> Message:
     role = entry.get("role")
     if not isinstance(role, str):
         raise RowError(f"{name} has no role")
-    if entry.get("tool_calls"):
-        raise RowError(f"{name} has tool calls, which cannot be learned from yet")
-    content = entry.get("content")
+    calls, content = tools.calls_in(entry, name), entry.get("content")
+    if content is None and calls:
+        content = ""
     if not isinstance(content, str):
         raise RowError(f"the content of {name} is {_kind(content)}, not a text")
-    return Message(role, content)
+    of_tool = [str(entry.get(key) or "") if role == "tool" else "" for key in ("tool_call_id", "name")]
+    return Message(role, content, calls, *of_tool)
 
 
 def _kind(value: Any) -> str:
@@ -199,7 +185,7 @@ def _kind(value: Any) -> str:
 
 
 _KINDS = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-_SPEAKERS = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+_SPEAKERS = {"human": "user", "gpt": "assistant", "observation": "tool"}
 _READERS: dict[DataFormat, Callable[[Row], list[Message]]] = {
     "Messages": _from_messages,
     "PromptCompletion": _from_prompt_completion,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from anneal_trainer.prepare.formats import RowError
+from anneal_trainer.prepare.chat import RowError
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.prepare.formats import RowError
+from anneal_trainer.prepare.chat import RowError
 from anneal_trainer.prepare.jsonl import MAX_LINE_BYTES
 
 _BATCH_ROWS = 100

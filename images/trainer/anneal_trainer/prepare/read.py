@@ -10,12 +10,14 @@ from typing import Any, BinaryIO
 from anneal.api.dataset import SourceFound
 from anneal.api.runs import PrepareRun, SourceInput
 from anneal_trainer.prepare import cleaning, containers, validate
+from anneal_trainer.prepare.chat import Message, RowError
 from anneal_trainer.prepare.containers import Record
-from anneal_trainer.prepare.formats import Message, RowError, detect, renamed, to_messages
+from anneal_trainer.prepare.formats import detect, renamed, to_messages
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.split import Example
 from anneal_trainer.prepare.store import Store
 from anneal_trainer.prepare.template import ChatTemplate
+from anneal_trainer.prepare.tools import tools_in
 
 _DETECTED_LETTERS = 96
 
@@ -49,6 +51,8 @@ class Reader:
             self.units[-1] = record.unit
             try:
                 formats[self._take(source, record)] += 1
+            except RecursionError:
+                self.ledger.refuse(name, record.unit, record.number, "nested too deeply")
             except RowError as error:
                 self.ledger.refuse(name, record.unit, record.number, str(error))
         return SourceFound(detected=_sentence(container.kind, formats, source), rows=rows)
@@ -67,19 +71,21 @@ class Reader:
             _label(raw, self.run.category, "category"),
             _label(raw, self.run.split.group_by, "split.groupBy"),
         )
-        self.keep(messages, record.number, labels)
+        if source is self.run.held_out_source and messages and messages[-1].calls:
+            raise RowError("its answer is the call of a tool, which no metric compares: train on it, hold out others")
+        self.keep(messages, record.number, labels, tools_in(row))
         return format_
 
-    def keep(self, messages: list[Message], number: int, labels: tuple[str, str]) -> None:
+    def keep(self, messages: list[Message], number: int, labels: tuple[str, str], tools: str = "") -> None:
         """Cleans and checks a row of the source at hand, and stores it. Raises RowError."""
-        validate.check(messages)
-        messages, flags = cleaning.clean(messages, self.run.cleaning)
-        validate.check(messages)  # what is left of a text of control characters is no text
+        validate.check(messages, tools)
+        messages, flags = cleaning.clean(messages, tools, self.run.cleaning)
+        validate.check(messages, tools)  # what is left of a text of control characters is no text
         messages = validate.with_system(messages, self.run.system_prompt)
-        rendered = self.template.render(messages)
+        rendered = self.template.render(messages, tools)
         if len(rendered.tokens) > self.max_length:
             raise RowError(f"too long: {len(rendered.tokens)} tokens, at most {self.max_length} (training.maxLength)")
-        self.store.add(Example(tuple(messages)), rendered, (len(self.units) - 1, number), labels)
+        self.store.add(Example(tuple(messages), tools), rendered, (len(self.units) - 1, number), labels)
         self.flags.update(flags)
 
 

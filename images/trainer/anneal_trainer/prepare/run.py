@@ -57,7 +57,7 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
         choice = choose(found, run, places.where, check, grower.grow if grower is not None else None)
         for row, (reason, why) in choice.left_out.items():
             account.leave_out(*places.of(row), reason, why)
-        _check_choice(choice, valid, run)
+        _check_choice(choice, valid, run, found.calling)
         files.write(workspace.chat_template, template.text.encode())
         train = found.training_rows(choice.train)
         status = _write(workspace, run, reader, choice, train, detected)
@@ -142,7 +142,7 @@ def _check_rows(detected: Sequence[SourceFound], account: Ledger, run: PrepareRu
         raise UserMistake("EmptyDataset", f"the held-out file is empty: no rows in {_names(run)[-1]}")
 
 
-def _check_choice(choice: Choice, valid: int, run: PrepareRun) -> None:
+def _check_choice(choice: Choice, valid: int, run: PrepareRun, calling: set[int]) -> None:
     left_out = sum(choice.reasons().values())
     wanted, least, most = held_out_of(run), run.expect.min_examples, run.expect.max_examples
     train, held_out = len(choice.train), len(choice.held_out)
@@ -152,6 +152,13 @@ def _check_choice(choice: Choice, valid: int, run: PrepareRun) -> None:
             "TooFewExamples",
             f"dataset.split.heldOut is {wanted}, but there are only {valid - left_out} valid rows{without}, which would"
             " leave none to train on: lower it or add rows",
+        )
+    texts = len({*choice.train, *choice.held_out} - calling)
+    if run.held_out_source is None and calling and wanted > texts:
+        raise UserMistake(
+            "TooFewExamples",
+            f"dataset.split.heldOut is {wanted}, but only {texts} rows have an answer that is text. The answer of the"
+            " others is the call of a tool, which no metric compares: they are trained on. Lower it or add rows",
         )
     if train < least:
         raise UserMistake(
@@ -221,5 +228,6 @@ def _held_out_lines(found: Store, held_out: Sequence[int]) -> Iterator[bytes]:
     for name, row in sorted(zip(names, held_out, strict=True)):
         example = found.example(row)
         line = {"id": name, "messages": [m.to_json() for m in example.prompt], "reference": example.reference}
+        line |= {"tools": json.loads(example.tools)} if example.tools else {}
         line |= {key: label for key, label in zip(("category", "group"), found.labels[row], strict=True) if label}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

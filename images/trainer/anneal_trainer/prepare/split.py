@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from anneal_trainer.prepare.formats import Message
+from anneal_trainer.prepare.chat import Message, canonical
 
 
 @dataclass(frozen=True)
 class Example:
-    """A valid row: what is asked, and the answer to it."""
+    """A valid row: what is asked, and the answer to it. `tools` are those that are offered, as the JSON of a list."""
 
     messages: tuple[Message, ...]
+    tools: str = ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -28,7 +29,7 @@ class Example:
 
     @property
     def reference(self) -> str:
-        return self.messages[-1].content
+        return self.messages[-1].said
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ class Candidate:
     group: int
     """Rows of one group stay together."""
     category: str = ""
+    is_call: bool = False
+    """Whether its answer is the call of a tool, which no metric compares: it is trained on."""
 
 
 def keys_of(example: Example) -> tuple[bytes, bytes]:
-    """sha256 of (all messages, all but the answer): equal for equal text and roles."""
-    said = hashlib.sha256()
+    """sha256 of (all messages, all but the answer), with the tools: equal for equal text and roles."""
+    said = hashlib.sha256(f"tools:{example.tools} ".encode() if example.tools else b"")
     for message in example.prompt:
         said.update(_unambiguous(message))
     prompt = said.digest()
@@ -62,8 +65,9 @@ def keys_of(example: Example) -> tuple[bytes, bytes]:
 
 
 def _unambiguous(message: Message) -> bytes:
-    content = message.content.encode()
-    return b"%s %d %s" % (message.role.encode(), len(content), content)
+    content, more = message.content.encode(), message.to_json()
+    plain = b"%s %d %s" % (message.role.encode(), len(content), content)
+    return plain if len(more) == 2 else b"tools:%s " % canonical(more).encode() + plain
 
 
 def draw(rows: Sequence[Candidate], held_out: int, seed: int) -> Split:
@@ -80,7 +84,7 @@ def draw(rows: Sequence[Candidate], held_out: int, seed: int) -> Split:
         for number, group in enumerate(groups):
             sizes = Counter(row.category for row in group)
             fits = len(group) <= left and not (by_category and any(sizes[c] > wanted[c] for c in sizes))
-            if number not in chosen and fits:
+            if number not in chosen and fits and not any(row.is_call for row in group):
                 chosen.add(number)
                 wanted.subtract(sizes)
                 left -= len(group)

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal_trainer.prepare.formats import Message
+from anneal_trainer.prepare.chat import message_of
 from anneal_trainer.prepare.split import Example, keys_of
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.prepare.words import Dialogues
@@ -33,6 +33,8 @@ class Store:
         places: of each row, (source, number in it).
         labels: of each row, (category, group); empty where there is no such column.
         words: of each row, the words of its prompt, without system messages, and of its answer.
+        with_tools: the rows in which tools are offered.
+        calling: of those, the rows whose answer is the call of one.
     """
 
     def __init__(self, texts: BinaryIO, tokens: BinaryIO) -> None:
@@ -43,6 +45,8 @@ class Store:
         self.labels: list[tuple[str, str]] = []
         self._sources, self._numbers = array("H"), array("q")
         self.words = Dialogues()
+        self.with_tools: set[int] = set()
+        self.calling: set[int] = set()
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
 
     def __len__(self) -> int:
@@ -50,19 +54,24 @@ class Store:
 
     def add(self, example: Example, rendered: Rendered, place: tuple[int, int], labels: tuple[str, str]) -> None:
         """Keeps a row that is valid."""
-        text = json.dumps([[m.role, m.content] for m in example.messages], ensure_ascii=False).encode()
+        turns = [m.to_json() for m in example.messages]
+        text = json.dumps([example.tools, *turns], ensure_ascii=False).encode()
         self._texts.write(text)
         self._text_ends.append(self._text_ends[-1] + len(text))
         self._tokens.write(np.asarray(rendered.tokens, dtype=np.int32).tobytes())
         self._tokens.write(np.asarray(rendered.labelled, dtype=np.bool_).tobytes())
         self._token_ends.append(self._token_ends[-1] + len(rendered.tokens))
+        if example.tools:
+            self.with_tools.add(len(self))
+        if example.messages[-1].calls:
+            self.calling.add(len(self))
         key, prompt = keys_of(example)
         self.keys.append(key)
         self.prompts.append(prompt)
         self.labels.append(self._known.setdefault(labels, labels))
         self._sources.append(place[0])
         self._numbers.append(place[1])
-        self.words.add("\n".join(m.content for m in example.prompt if m.role != "system"), example.reference)
+        self.words.add("\n".join(m.said for m in example.prompt if m.role != "system"), example.reference)
 
     def place(self, row: int) -> tuple[int, int]:
         """(source, number in it) of a row."""
@@ -80,9 +89,9 @@ class Store:
     def example(self, row: int) -> Example:
         start, end = self._text_ends[row], self._text_ends[row + 1]
         self._texts.seek(start)
-        turns = json.loads(self._texts.read(end - start))
+        tools, *turns = json.loads(self._texts.read(end - start))
         self._texts.seek(0, os.SEEK_END)  # where the next row goes
-        return Example(tuple(Message(*turn) for turn in turns))
+        return Example(tuple(message_of(turn) for turn in turns), tools)
 
     def training_rows(self, chosen: Sequence[int]) -> TrainingRows:
         """The tokens of some rows, in that order; a row may be chosen more than once."""

@@ -20,8 +20,8 @@ from anneal_trainer.errors import TrainerError, Unavailable, UserMistake
 from anneal_trainer.prepare.augment import prompts
 from anneal_trainer.prepare.augment.asking import Asker
 from anneal_trainer.prepare.augment.sift import Sieve
+from anneal_trainer.prepare.chat import Message, RowError
 from anneal_trainer.prepare.choose import Choice
-from anneal_trainer.prepare.formats import Message, RowError
 from anneal_trainer.prepare.read import Reader
 
 #: Fewest seeds of a round: so many replies are had before the first row of theirs is checked.
@@ -78,7 +78,9 @@ class Grower:
 
     def grow(self, choice: Choice) -> None:
         """Raises UserMistake, Unavailable, Preempted."""
-        most, seeds = self._most(choice), list(dict.fromkeys(choice.train))
+        # A row with tools is a conversation with more than a question: what is written after it would be none.
+        seeds = [row for row in dict.fromkeys(choice.train) if row not in self.reader.store.with_tools]
+        most = self._most(choice)
         sieve = Sieve(self.run, self.reader.store, choice, self.check)
         self.reader.begin("row")
         at = 0

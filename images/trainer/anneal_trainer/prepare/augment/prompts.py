@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from anneal_trainer.prepare.formats import Message
+from anneal_trainer.prepare.chat import Message
 
 #: Part of the provenance of every row; another text is another version.
 PROMPT_VERSION = "1"
@@ -70,6 +70,7 @@ class Chat:
 
     id: str
     messages: Sequence[Message]
+    tools: None = None
 
 
 def write_after(name: str, seed: Sequence[Message], instructions: str | None, count: int) -> Chat:
