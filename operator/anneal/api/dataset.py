@@ -105,6 +105,16 @@ class DatasetExpectations(ApiModel):
     )
 
 
+#: ISO 639 codes of the languages that can be told from each other.
+LANGUAGES = (
+    "ace|af|am|an|ar|ary|arz|as|az|ba|bcl|be|bg|bn|br|bs|ca|crh|cs|cy|da|de|dz|el|en|eo|es|et|eu|ext|fa|fi|fo|fr|fuv|fy"
+    "|ga|gcf|gcr|gd|gl|gom|grc|gu|gug|guw|ha|hbo|he|hi|hr|ht|hu|hy|id|ig|is|it|ja|jv|ka|kab|kik|kk|km|kn|ko|ku|ky|la|lb"
+    "|lg|lij|ln|lo|lt|ltg|lv|mg|mk|ml|mn|mr|ms|mt|my|ne|nl|nn|no|nso|oc|om|or|pa|pcm|pl|ps|pt|qu|ro|ru|rw|sa|sdh|se|si"
+    "|sk|sl|sn|so|sq|sr|st|sv|sw|ta|te|tg|th|tk|tl|tr|tt|ug|uk|ur|uz|uzs|vec|vi|vo|wa|wuu|xh|yo|yue|zh|zu"
+)
+Language = Annotated[str, Field(pattern=f"^({LANGUAGES})$", max_length=3)]
+
+
 class Cleaning(ApiModel):
     """What is done to the text of rows before anything is decided by it."""
 
@@ -122,6 +132,15 @@ class Cleaning(ApiModel):
         default="Flag",
         description="E-mail addresses, phone numbers, card numbers and IBANs. Flag: their rows are counted in"
         " status.dataset.flagged. Redact: they are replaced, such as by [EMAIL], too. Default: Flag.",
+    )
+    languages: list[Language] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Languages that are wanted, as ISO 639 codes such as en. Rows whose question or answer is in"
+        " another one are left out; those too short to tell are kept and counted in status.dataset.flagged."
+        " Default: any.",
     )
 
 
@@ -322,14 +341,16 @@ class DatasetStatus(ApiModel):
         default=None,
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        description="Valid rows that are not used, by reason: Duplicate, NearDuplicate, Conflict, Balance or Leak."
+        description="Valid rows that are not used, by reason: Language, Duplicate, NearDuplicate, Conflict, Balance"
+        " or Leak."
         " rejected.jsonl in the workspace names each row.",
     )
     flagged: list[RowCount] | None = Field(
         default=None,
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        description="What to know of rows that are used: Conflict, PersonalData, Redacted or Normalized.",
+        description="What to know of rows that are used: Conflict, LanguageUnknown, PersonalData, Redacted or"
+        " Normalized.",
     )
     categories: list[CategoryCount] | None = Field(
         default=None,

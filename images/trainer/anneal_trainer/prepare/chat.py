@@ -11,6 +11,10 @@ class RowError(ValueError):
     """A row that cannot be learned from; the message says what is wrong with it, without saying where it is."""
 
 
+class OtherLanguageError(RowError):
+    """A row that is in order, but in a language that is not wanted."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A call of a tool. `arguments` is a JSON object as text; `id` is empty where the row has none."""

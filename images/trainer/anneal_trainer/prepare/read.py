@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from anneal.api.dataset import SourceFound
 from anneal.api.runs import PrepareRun, SourceInput
-from anneal_trainer.prepare import cleaning, containers, validate
-from anneal_trainer.prepare.chat import Message, RowError
+from anneal_trainer.prepare import cleaning, containers, languages, validate
+from anneal_trainer.prepare.chat import Message, OtherLanguageError, RowError
 from anneal_trainer.prepare.containers import Record
 from anneal_trainer.prepare.formats import detect, renamed, to_messages
 from anneal_trainer.prepare.ledger import Ledger
@@ -28,6 +28,7 @@ class Reader:
 
     Attributes:
         flags: of how many rows each flag of `DatasetStatus.flagged` is true.
+        left_out: valid rows that are not used, by reason.
         units: of each source read so far, what its rows are called: line, element or row.
     """
 
@@ -37,6 +38,7 @@ class Reader:
     store: Store
     ledger: Ledger
     flags: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     units: list[str] = field(default_factory=list)
 
     def read(self, source: SourceInput, stream: BinaryIO, name: str, check: Callable[[], None]) -> SourceFound:
@@ -51,6 +53,9 @@ class Reader:
             self.units[-1] = record.unit
             try:
                 formats[self._take(source, record)] += 1
+            except OtherLanguageError as error:
+                self.left_out["Language"] += 1
+                self.ledger.leave_out(name, record.unit, record.number, "Language", str(error))
             except RecursionError:
                 self.ledger.refuse(name, record.unit, record.number, "nested too deeply")
             except RowError as error:
@@ -81,12 +86,24 @@ class Reader:
         validate.check(messages, tools)
         messages, flags = cleaning.clean(messages, tools, self.run.cleaning)
         validate.check(messages, tools)  # what is left of a text of control characters is no text
+        flags |= self._flags_of_language(messages)
         messages = validate.with_system(messages, self.run.system_prompt)
         rendered = self.template.render(messages, tools)
         if len(rendered.tokens) > self.max_length:
             raise RowError(f"too long: {len(rendered.tokens)} tokens, at most {self.max_length} (training.maxLength)")
         self.store.add(Example(tuple(messages), tools), rendered, (len(self.units) - 1, number), labels)
         self.flags.update(flags)
+
+    def _flags_of_language(self, messages: Sequence[Message]) -> set[str]:
+        """Looks at the last question and the answer. Raises OtherLanguageError."""
+        wanted = self.run.cleaning.languages
+        if not wanted:
+            return set()
+        said = [message.content for message in messages if message.role in ("user", "assistant")]
+        found = languages.off(said[-2:], wanted)
+        if found:
+            raise OtherLanguageError(f"it is in the language {found}, and cleaning.languages is {', '.join(wanted)}")
+        return set() if found is None else {"LanguageUnknown"}
 
 
 def _label(row: Mapping[str, Any], column: str | None, field_: str) -> str:

@@ -7,7 +7,7 @@ here. On the same input it writes the same bytes, however often it is started.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,12 +52,13 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
         detected, commits = _read(reader, run, workspace, check)
         resolved = Resolved(model=located_base.revision or base_digest, sources=commits)
         _check_rows(detected, account, run)
-        places, valid = Places([*_names(run), augment.SOURCE], reader.units, found), len(found)
+        places = Places([*_names(run), augment.SOURCE], reader.units, found)
+        valid = len(found) + reader.left_out.total()
         grower = augment.grower(run, workspace, reader, check)
         choice = choose(found, run, places.where, check, grower.grow if grower is not None else None)
         for row, (reason, why) in choice.left_out.items():
             account.leave_out(*places.of(row), reason, why)
-        _check_choice(choice, valid, run, found.calling)
+        _check_choice(choice, valid, reader)
         files.write(workspace.chat_template, template.text.encode())
         train = found.training_rows(choice.train)
         status = _write(workspace, run, reader, choice, train, detected)
@@ -142,19 +143,20 @@ def _check_rows(detected: Sequence[SourceFound], account: Ledger, run: PrepareRu
         raise UserMistake("EmptyDataset", f"the held-out file is empty: no rows in {_names(run)[-1]}")
 
 
-def _check_choice(choice: Choice, valid: int, run: PrepareRun, calling: set[int]) -> None:
-    left_out = sum(choice.reasons().values())
+def _check_choice(choice: Choice, valid: int, reader: Reader) -> None:
+    run, reasons = reader.run, choice.reasons() + reader.left_out
+    left_out = reasons.total()
     wanted, least, most = held_out_of(run), run.expect.min_examples, run.expect.max_examples
     train, held_out = len(choice.train), len(choice.held_out)
-    without = f" ({', '.join(_in_words(choice))})" if left_out else ""
+    without = f" ({', '.join(_in_words(reasons))})" if left_out else ""
     if run.held_out_source is None and wanted and valid - left_out <= wanted:
         raise UserMistake(
             "TooFewExamples",
             f"dataset.split.heldOut is {wanted}, but there are only {valid - left_out} valid rows{without}, which would"
             " leave none to train on: lower it or add rows",
         )
-    texts = len({*choice.train, *choice.held_out} - calling)
-    if run.held_out_source is None and calling and wanted > texts:
+    texts = len({*choice.train, *choice.held_out} - reader.store.calling)
+    if run.held_out_source is None and reader.store.calling and wanted > texts:
         raise UserMistake(
             "TooFewExamples",
             f"dataset.split.heldOut is {wanted}, but only {texts} rows have an answer that is text. The answer of the"
@@ -163,7 +165,7 @@ def _check_choice(choice: Choice, valid: int, run: PrepareRun, calling: set[int]
     if train < least:
         raise UserMistake(
             "TooFewExamples",
-            f"{train} rows to train on ({', '.join([f'{valid} valid', f'{held_out} held out', *_in_words(choice)])}),"
+            f"{train} rows to train on ({', '.join([f'{valid} valid', f'{held_out} held out', *_in_words(reasons)])}),"
             f" fewer than dataset.expect.minExamples ({least}): add rows or lower it",
         )
     if most is not None and train > most:
@@ -180,8 +182,8 @@ def _check_choice(choice: Choice, valid: int, run: PrepareRun, calling: set[int]
         )
 
 
-def _in_words(choice: Choice) -> list[str]:
-    return [f"{rows} left out as {reason}" for reason, rows in sorted(choice.reasons().items())]
+def _in_words(reasons: Mapping[str, int]) -> list[str]:
+    return [f"{rows} left out as {reason}" for reason, rows in sorted(reasons.items())]
 
 
 def _sizes(directory: Path, train: TrainingRows) -> Sizes | None:
@@ -216,7 +218,7 @@ def _write(
         test_digest=digest_of_file(workspace.held_out),
         counts=counts,
         sources=report.source_kinds(detected),
-        left_out=report.row_counts(choice.reasons()),
+        left_out=report.row_counts(choice.reasons() + reader.left_out),
         flagged=report.row_counts({**reader.flags, "Conflict": conflicting}),
         categories=report.category_counts(report.categories(found, choice)) if run.category else None,
     )
