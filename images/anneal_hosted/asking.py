@@ -25,7 +25,9 @@ from typing import Any, Protocol, TypeVar
 from anneal.api.costs import price_of
 from anneal.api.subjects import Generation, Hosted
 from anneal_hosted.answers import AnswerFile, StoredAnswer
-from anneal_hosted.endpoints.endpoint import AwayError, Endpoint, RefusedError
+from anneal_hosted.batching import Batcher
+from anneal_hosted.endpoints import batches_of
+from anneal_hosted.endpoints.endpoint import AwayError, Endpoint, RefusedError, Reply
 from anneal_hosted.errors import MODEL_CHANGED, SERVER_UNREACHABLE, PreemptedError, RunError, mistake
 from anneal_hosted.ledger import Ledger
 from anneal_hosted.progress import Progress
@@ -85,19 +87,39 @@ class Question:
     @property
     def most(self) -> Decimal | None:
         """The most that the answer can cost; None without a price. A token has at least one byte of its text."""
-        if self.hosted is None or self.hosted.price is None:
+        if self.hosted is None or self.hosted.tariff is None:
             return None
         # Providers put instructions of theirs before tools, of several hundred tokens.
         overhead = 16 * len(self.row.messages) + (1024 if self.row.tools else 16)
-        return price_of(self.hosted.price, len(self.messages.encode()) + overhead, self.max_tokens)
+        return price_of(self.hosted.tariff, len(self.messages.encode()) + overhead, self.max_tokens)
 
     def cost(self, answer: StoredAnswer) -> Decimal:
         """What the answer did cost: 0 for what was not taken, the most where tokens were not counted."""
-        if self.hosted is None or self.hosted.price is None or answer.outcome == "rejected":
+        if self.hosted is None or self.hosted.tariff is None or answer.outcome == "rejected":
             return Decimal(0)
         if answer.input_tokens + answer.output_tokens == 0:
             return self.most or Decimal(0)
-        return price_of(self.hosted.price, answer.input_tokens, answer.output_tokens)
+        return price_of(self.hosted.tariff, answer.input_tokens, answer.output_tokens)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it is never sent."""
+        return len(self.messages.encode()) > MAX_QUESTION_BYTES
+
+    def answer(self, reply: Reply, seconds: float) -> StoredAnswer:
+        """What is stored of a reply."""
+        cut = f"cut off at maxTokens ({self.max_tokens})" if reply.outcome == "truncated" else ""
+        return StoredAnswer(
+            key=self.key,
+            row=self.row.id,
+            outcome=reply.outcome,
+            text=reply.text,
+            detail=reply.detail or cut,
+            input_tokens=reply.input_tokens or 0,
+            output_tokens=reply.output_tokens or 0,
+            seconds=round(seconds, 3),
+            model=reply.model,
+        )
 
 
 @dataclass(frozen=True)
@@ -125,14 +147,20 @@ async def ask_all(interview: Interview, asked: list[Question]) -> None:
     PreemptedError when the pod must go; in both cases after the answers under way.
     """
     lanes: dict[int, list[Question]] = defaultdict(list)
+    together: dict[str, list[Question]] = defaultdict(list)
     for question in asked:
-        if not interview.files[question.model].has(question.key):
+        if interview.files[question.model].has(question.key):
+            continue
+        if question.hosted is not None and question.hosted.requests == "Batch" and not question.is_too_large:
+            together[question.model].append(question)
+        else:
             lanes[id(interview.endpoints[question.model])].append(question)
     concurrency = interview.generation.concurrency
     telling = asyncio.create_task(interview.progress.tell_until_cancelled())
     with _ended_by_sigterm(interview.ended) as is_preempted:
         shared = [iter(lane) for lane in lanes.values()]
         workers = [asyncio.create_task(_work(interview, lane)) for lane in shared for _ in range(concurrency)]
+        workers += [asyncio.create_task(_ask_together(interview, *lane)) for lane in together.items()]
         await _wait(interview, workers, is_preempted)
     telling.cancel()
     if is_preempted():
@@ -174,12 +202,35 @@ def _ended_by_sigterm(ended: asyncio.Event) -> Iterator[Callable[[], bool]]:
 
 async def _work(interview: Interview, waiting: Iterator[Question]) -> None:
     """Asks until there is nothing left or the asking has ended; the first failure of all ends it."""
-    try:
+    with _ending(interview):
         for question in waiting:
             if interview.ended.is_set():
                 return
             await _ask(interview, question)
             interview.progress.advance()
+
+
+async def _ask_together(interview: Interview, model: str, questions: list[Question]) -> None:
+    """The same by the provider's batch API."""
+    endpoint = interview.endpoints[model]
+    batcher = Batcher(
+        model,
+        batches_of(endpoint),
+        interview.files[model],
+        interview.ledger,
+        interview.ended,
+        lambda call: patiently(call, endpoint, interview.patience_seconds, interview.ended),
+        interview.progress.advance,
+    )
+    with _ending(interview):
+        await batcher.ask(questions)
+
+
+@contextmanager
+def _ending(interview: Interview) -> Iterator[None]:
+    """The first failure of all ends the asking."""
+    try:
+        yield
     except Exception as error:
         if not interview.ended.is_set():
             interview.failures.append(error)
@@ -190,8 +241,8 @@ async def _ask(interview: Interview, question: Question) -> None:
     """One question to its stored answer; what it cost is noted only after that is on disk."""
     none = StoredAnswer(key=question.key, row=question.row.id, outcome="rejected")
     timeout = interview.generation.timeout_seconds
-    if (size := len(question.messages.encode())) > MAX_QUESTION_BYTES:
-        said = f"the question has {size} bytes, over the limit {MAX_QUESTION_BYTES}"
+    if question.is_too_large:
+        said = f"the question has {len(question.messages.encode())} bytes, over the limit {MAX_QUESTION_BYTES}"
         return await interview.files[question.model].store(none.model_copy(update={"detail": said}))
     endpoint = interview.endpoints[question.model]
     try:
@@ -224,18 +275,7 @@ async def _attempt(interview: Interview, question: Question) -> StoredAnswer:
             lost = most if error.may_be_paid else Decimal(0)
             await interview.ledger.settle(question.model, question.key, lost)
         raise
-    cut = f"cut off at maxTokens ({question.max_tokens})" if reply.outcome == "truncated" else ""
-    return StoredAnswer(
-        key=question.key,
-        row=question.row.id,
-        outcome=reply.outcome,
-        text=reply.text,
-        detail=reply.detail or cut,
-        input_tokens=reply.input_tokens or 0,
-        output_tokens=reply.output_tokens or 0,
-        seconds=round(time.monotonic() - started, 3),
-        model=reply.model,
-    )
+    return question.answer(reply, time.monotonic() - started)
 
 
 async def patiently(

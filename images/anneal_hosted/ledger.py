@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -29,6 +30,19 @@ class Entry(ApiModel):
     key: str = Field(description="Key of the question, as in the answer file.")
     most: Decimal | None = Field(default=None, description="About to be asked; what that can cost at most.")
     cost: Decimal | None = Field(default=None, description="Asked; what it cost.")
+    batch: list[str] | None = Field(default=None, description="`key` is a batch of these questions, about to be sent.")
+    name: str | None = Field(default=None, description="What the provider calls that batch.")
+    is_over: bool | None = Field(default=None, description="Nothing of that batch is left to do.")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A batch that was announced: our key of it, its questions, and what the provider calls it, if that is known."""
+
+    model: str
+    key: str
+    keys: Sequence[str]
+    name: str | None = None
 
 
 class Ledger:
@@ -39,6 +53,7 @@ class Ledger:
         self._path, self._budget, self._advice = path, budget, advice
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self._open: dict[tuple[str, str], Decimal] = {}
+        self._batches: dict[tuple[str, str], Sent] = {}
         self._changed = asyncio.Condition()
         self._log = Log(path)
         for entry in _entries(path):
@@ -80,9 +95,55 @@ class Ledger:
         """Notes what a reserved question did cost."""
         entry = Entry(model=model, key=key, cost=cost)
         async with self._changed:
+            if (model, key) not in self._open:
+                # Asked by a process that died, in a batch that was found again.
+                self.lost.pop((model, key), None)
             self._count(entry)
             self._changed.notify_all()
         # Whoever may be asked for this notes it behind this line, so no crash leaves the one without the other.
+        await self._log.append(_line(entry))
+
+    async def announce(self, model: str, key: str, wanted: Sequence[tuple[str, Decimal | None]]) -> Sent:
+        """Notes a batch before it is sent: of the questions `wanted` (key, the most it can cost) the first that the
+        budget covers. Waits and raises as `reserve` does.
+        """
+        async with self._changed:
+            while not (count := self._covered(wanted)):
+                if not self._open:
+                    raise self._exceeded(model, wanted[0][1] or Decimal(0))
+                await self._changed.wait()
+            entries = [Entry(model=model, key=key, batch=[question for question, _ in wanted[:count]])]
+            entries += [
+                Entry(model=model, key=question, most=most) for question, most in wanted[:count] if most is not None
+            ]
+            for entry in entries:
+                self._count(entry)
+        await self._log.append(b"".join(map(_line, entries)))
+        return self._batches[model, key]
+
+    async def name(self, sent: Sent, name: str) -> None:
+        """Notes what the provider calls a batch."""
+        await self._note(Entry(model=sent.model, key=sent.key, name=name))
+
+    async def close(self, sent: Sent) -> None:
+        """Notes that nothing of a batch is left to do."""
+        await self._note(Entry(model=sent.model, key=sent.key, is_over=True))
+
+    def left(self, model: str) -> list[Sent]:
+        """The batches of `model` that were announced and of which something is left to do."""
+        return [sent for sent in self._batches.values() if sent.model == model]
+
+    def _covered(self, wanted: Sequence[tuple[str, Decimal | None]]) -> int:
+        """How many of the first of `wanted` the budget covers."""
+        total = self._total()
+        for count, (_, most) in enumerate(wanted):
+            total += most or 0
+            if self._budget is not None and total > self._budget:
+                return count
+        return len(wanted)
+
+    async def _note(self, entry: Entry) -> None:
+        self._count(entry)
         await self._log.append(_line(entry))
 
     def _total(self) -> Decimal:
@@ -97,6 +158,15 @@ class Ledger:
 
     def _count(self, entry: Entry) -> None:
         question = (entry.model, entry.key)
+        if entry.batch is not None:
+            self._batches[question] = Sent(entry.model, entry.key, tuple(entry.batch))
+            return
+        if entry.name is not None and question in self._batches:
+            self._batches[question] = replace(self._batches[question], name=entry.name)
+            return
+        if entry.is_over:
+            self._batches.pop(question, None)
+            return
         before = self._open.pop(question, Decimal(0))
         if entry.most is not None:
             # Asked again while the first attempt is open: that one was lost.

@@ -85,6 +85,7 @@ def test_sample_is_accepted(server: Server, kind: str) -> None:
 
 
 HOSTED = {"openAI": {"baseUrl": "https://m.test/v1", "model": "m"}}
+PRICED = {"openAI": {"model": "gpt-5"}, "price": {"inputPerMillion": "1", "outputPerMillion": "1"}}
 UNPRICED = {"baselines": [{"name": "base", "hosted": {"openAI": {"model": "gpt-5"}}}]}
 #: The sample of a FineTuneJob, without a method.
 FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k != "lora"}
@@ -193,6 +194,22 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ),
     ("Evaluation", "spec.gates", [{"absolute": {"maxUpperBound": "0.1"}}], "metric is what absolute"),
     ("Evaluation", "spec.gates", [{"latency": {}}], "exactly one of maxMilliseconds, maxRatio must be set"),
+    (
+        "Evaluation",
+        "spec.baselines",
+        [{"name": "base", "hosted": {**PRICED, "requests": "Batch"}}],
+        "requests Batch needs price.batch",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {
+            **spec,
+            "baselines": [{"name": "base", "hosted": {**UNPRICED["baselines"][0]["hosted"], "requests": "Batch"}}],
+            "gates": [{"latency": {"maxRatio": "1", "to": "base"}}],
+        },
+        "a latency gate's 'to' cannot name a baseline whose requests are Batch",
+    ),
     ("Evaluation", "spec.gates", [{"cost": {}}], "exactly one of maxPerQuery, maxRatio must be set"),
     ("Evaluation", "spec.gates", [{"latency": {"maxRatio": "1.2"}}], "to and maxRatio need each other"),
     ("Evaluation", "spec.gates", [{"latency": {"maxRatio": "1", "to": "nope"}}], "must name a baseline of"),

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -56,6 +56,8 @@ class Said:
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes | None = None
     seconds: float = 0.0
+    is_expired: bool = False
+    """In a batch: it was not asked before the batch ended."""
     calls: tuple[tuple[str, Json], ...] = ()
 
 
@@ -83,6 +85,7 @@ class HostedModels:
     busy: int = 0
     busiest: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    batches: Batches = field(default_factory=lambda: Batches())
 
     def take(self, path: str, headers: Mapping[str, str], body: Json) -> Asked:
         with self.lock:
@@ -148,12 +151,127 @@ def anthropic_body(asked: Asked, said: Said) -> Json:
 _BODIES = {"/v1/chat/completions": openai_body, "/v1/messages": anthropic_body}
 
 
+@dataclass
+class Batches:
+    """What was sent in batches. They end when they were looked at `looks` times."""
+
+    looks: int = 1
+    made: dict[str, Json] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def is_over(self, name: str) -> bool:
+        self.seen[name] += 1
+        return self.seen[name] > self.looks
+
+
+def _lines(entries: list[Json]) -> bytes:
+    return b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+
+
+def _answered(models: HostedModels, path: str, body: Json) -> Said:
+    """One item of a batch, answered and billed as a request of its own would be."""
+    asked = models.take(path, {}, body)
+    said = models.script(asked)
+    models.done(asked, replace(said, status=400) if said.is_expired else said)
+    return said
+
+
+def make_openai_batch(models: HostedModels, wanted: Json) -> Json:
+    entries, errors = [], []
+    for line in models.batches.files[wanted["input_file_id"]].splitlines():
+        item = json.loads(line)
+        assert (item["method"], item["url"], wanted["endpoint"]) == ("POST", *["/v1/chat/completions"] * 2)
+        said = _answered(models, item["url"], item["body"])
+        told: Json = {"id": "batch_req", "custom_id": item["custom_id"], "response": None, "error": None}
+        if said.is_expired:
+            told["error"] = {"code": "batch_expired", "message": "This request could not be executed in time."}
+            errors.append(told)
+            continue
+        asked = Asked(item["url"], {}, item["body"], 0)
+        told["response"] = {"status_code": said.status, "request_id": "r", "body": openai_body(asked, said)}
+        (entries if said.status == 200 else errors).append(told)
+    name = f"batch_{len(models.batches.made)}"
+    models.batches.files |= {f"{name}-out": _lines(entries), f"{name}-err": _lines(errors)}
+    models.batches.made[name] = {
+        "id": name,
+        "object": "batch",
+        "status": "in_progress",
+        "metadata": wanted["metadata"],
+        "output_file_id": f"{name}-out" if entries else None,
+        "error_file_id": f"{name}-err" if errors else None,
+    }
+    return models.batches.made[name]
+
+
+def make_anthropic_batch(models: HostedModels, wanted: Json) -> Json:
+    entries: list[Json] = []
+    for item in wanted["requests"]:
+        said = _answered(models, "/v1/messages", item["params"])
+        body = anthropic_body(Asked("/v1/messages", {}, item["params"], 0), said)
+        result: Json = {"type": "expired"} if said.is_expired else {"type": "succeeded", "message": body}
+        if said.status != 200:
+            result = {"type": "errored", "error": body}
+        entries.append({"custom_id": item["custom_id"], "result": result})
+    name = f"msgbatch_{len(models.batches.made)}"
+    models.batches.files[name] = _lines(entries)
+    counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
+    models.batches.made[name] = {
+        "id": name,
+        "type": "message_batch",
+        "processing_status": "in_progress",
+        "request_counts": {**counts, "processing": len(entries)},
+        "results_url": None,
+    }
+    return models.batches.made[name]
+
+
+def look_at_batches(models: HostedModels, path: str) -> bytes | None:
+    """What a GET is answered; None for what is not there."""
+    batches, (place, _, query) = models.batches, path.partition("?")
+    name = place.rpartition("/")[2]
+    if place in ("/v1/batches", "/v1/messages/batches"):
+        assert "limit=" in query
+        return json.dumps({"data": list(batches.made.values())[::-1], "has_more": False}).encode()
+    if place.startswith("/v1/files/") and name == "content":
+        return batches.files[place.split("/")[3]]
+    if place.startswith("/v1/messages/batches/") and name == "results":
+        return batches.files[place.split("/")[4]]
+    if name not in batches.made:
+        return None
+    made = batches.made[name]
+    if batches.is_over(name):
+        made["status" if "status" in made else "processing_status"] = "completed" if "status" in made else "ended"
+    return json.dumps(made).encode()
+
+
+def file_in(form: bytes, content_type: str) -> bytes:
+    """The file of a multipart form."""
+    boundary = content_type.partition("boundary=")[2].encode()
+    part = next(part for part in form.split(b"--" + boundary) if b'name="file"' in part)
+    return part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
+
+
+_MAKERS = {"/v1/batches": make_openai_batch, "/v1/messages/batches": make_anthropic_batch}
+
+
 def handler(models: HostedModels) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            content = look_at_batches(models, self.path)
+            return self._send(404 if content is None else 200, content or b"{}", {})
+
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/v1/files":
+                name = f"file-{len(models.batches.files)}"
+                models.batches.files[name] = file_in(content, self.headers["Content-Type"])
+                return self._send(200, json.dumps({"id": name, "object": "file"}).encode(), {})
+            body = json.loads(content)
+            if self.path in _MAKERS:
+                return self._send(200, json.dumps(_MAKERS[self.path](models, body)).encode(), {})
             if self.path not in _BODIES:
                 return self._send(404, b'{"error": {"message": "Invalid URL", "type": "invalid_request_error"}}', {})
             asked = models.take(self.path, dict(self.headers.items()), body)

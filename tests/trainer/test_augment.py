@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.trainer.test_data_choice import as_dict, data, different, held_out_pr
 
 from anneal.api.augmentation import Augmentation
 from anneal.api.dataset import AugmentationStatus, DatasetSplit, LeakCheck
-from anneal_hosted import asking
+from anneal_hosted import asking, batching
 from anneal_hosted.ledger import Ledger
 
 KEY = "vncy_of-the-writer"
@@ -132,6 +133,24 @@ def test_a_run_that_starts_again_pays_nothing_and_chooses_the_same(job: Job) -> 
     assert (again.digest, again.augmentation) == (digest, again.augmentation)
     assert again.augmentation is not None
     assert again.augmentation.accepted == first.accepted
+
+
+def test_both_models_may_be_asked_in_batches_at_their_own_tariff(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "POLL_SECONDS", 0.01)
+    alone, _ = augmented(job, diligent)
+    rows, tariff = generated(job), {"inputPerMillion": "500", "outputPerMillion": "5000"}
+    shutil.rmtree(job.workspace)
+    with hosted_models(diligent) as models:
+        usual = wanting(models).to_json()
+        for member in ("generator", "validator"):
+            usual[member] |= {"requests": "Batch", "price": {**usual[member]["price"], "batch": tariff}}
+        job.augmentation = Augmentation.model_validate(usual)
+        made = data(job).augmentation
+    assert made is not None
+    assert generated(job) == rows
+    assert made.accepted == alone.accepted
+    assert Decimal(made.cost) == Decimal(alone.cost) / 2
+    assert len(models.batches.made) == 2, "one to write, one to check"
 
 
 def test_what_may_not_be_used_is_rejected_by_its_reason_before_it_is_paid_for(job: Job) -> None:

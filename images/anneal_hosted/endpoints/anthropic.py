@@ -13,6 +13,7 @@ from anneal_hosted.endpoints.endpoint import Reply
 from anneal_hosted.endpoints.http import Caller
 from anneal_hosted.endpoints.replies import Ending, reply, unreadable, version_of
 
+PATH = "/v1/messages"
 _ENDINGS: dict[str, Ending] = {
     "end_turn": "done",
     "stop_sequence": "done",
@@ -51,16 +52,18 @@ class AnthropicEndpoint:
 
     advice = "See the status page of the provider."
 
-    def __init__(self, options: Anthropic, caller: Caller, schema: Mapping[str, Any] | None = None) -> None:
-        self._options, self._caller, self._schema = options, caller, schema
+    def __init__(
+        self, options: Anthropic, caller: Caller, schema: Mapping[str, Any] | None = None, requests: str = "Single"
+    ) -> None:
+        self._options, self.caller, self._schema, self._requests = options, caller, schema, requests
         self.where = caller.where
 
     async def version(self) -> str:
-        return version_of(self._options, self._schema)
+        return version_of(self._options, self._schema, self._requests)
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
         chat = read_chat(messages)
-        return self.reply(await self._caller.post("/v1/messages", self.body(chat, max_tokens)), chat)
+        return self.reply(await self.caller.send("POST", PATH, self.body(chat, max_tokens)), chat)
 
     def body(self, chat: Chat, max_tokens: int) -> dict[str, Any]:
         """What is sent."""

@@ -1,4 +1,4 @@
-"""One POST to somebody's HTTP API, and what its status means: the same for every wire protocol.
+"""One request to somebody's HTTP API, and what its status means: the same for every wire protocol.
 
 What waiting cures (429, 5xx, a lost connection) is told from what only the user can put right (a refused key, an
 unknown model, an empty account), which ends the run at once instead of failing every row, and from a question that is
@@ -40,12 +40,21 @@ class Caller:
     def where(self) -> str:
         return f"Hosted model {self.name} at {self.base_url}"
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
-        """The body of a 200. Raises AwayError, RefusedError, RunError."""
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        form: aiohttp.FormData | None = None,
+        most: int = MAX_BODY_BYTES,
+    ) -> bytes:
+        """The body of a 200, of which at most `most` bytes. Raises AwayError, RefusedError, RunError."""
         url = self.base_url.rstrip("/") + path
         try:
-            async with self.session.post(url, json=body, headers=self.headers, allow_redirects=False) as response:
-                content = await _bounded(response)
+            async with self.session.request(
+                method, url, json=body, data=form, headers=self.headers, allow_redirects=False
+            ) as response:
+                content = await _bounded(response, most)
                 if response.status == 200:
                     return content
                 raise self._trouble(response, self._said(content))
@@ -78,13 +87,13 @@ class Caller:
         return text[:_SHOWN] or "it gives no reason"
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk
-        if len(content) >= MAX_BODY_BYTES:
+        if len(content) >= most:
             break
-    return bytes(content[:MAX_BODY_BYTES])
+    return bytes(content[:most])
 
 
 def _message_in(content: bytes) -> str:

@@ -18,6 +18,7 @@ from anneal_hosted.endpoints.endpoint import Reply
 from anneal_hosted.endpoints.http import Caller
 from anneal_hosted.endpoints.replies import Ending, reply, unreadable, version_of
 
+PATH = "/chat/completions"
 _LIMIT = {"MaxCompletionTokens": "max_completion_tokens", "MaxTokens": "max_tokens"}
 _ENDINGS: dict[str, Ending] = {
     "stop": "done",
@@ -67,16 +68,18 @@ class OpenAIEndpoint:
 
     advice = "See the status page of the provider."
 
-    def __init__(self, options: OpenAI, caller: Caller, schema: Mapping[str, Any] | None = None) -> None:
-        self._options, self._caller, self._schema = options, caller, schema
+    def __init__(
+        self, options: OpenAI, caller: Caller, schema: Mapping[str, Any] | None = None, requests: str = "Single"
+    ) -> None:
+        self._options, self.caller, self._schema, self._requests = options, caller, schema, requests
         self.where = caller.where
 
     async def version(self) -> str:
-        return version_of(self._options, self._schema)
+        return version_of(self._options, self._schema, self._requests)
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
         chat = read_chat(messages)
-        content = await self._caller.post("/chat/completions", self.body(chat, max_tokens))
+        content = await self.caller.send("POST", PATH, self.body(chat, max_tokens))
         return self.reply(content, chat)
 
     def body(self, chat: Chat, max_tokens: int) -> dict[str, Any]:

@@ -16,10 +16,14 @@ from anneal_hosted.errors import MODEL_CHANGED, mistake
 Ending = Literal["done", "limit", "declined", "called"]
 
 
-def version_of(options: ApiModel, schema: Mapping[str, Any] | None) -> str:
-    """Everything of a hosted endpoint that decides an answer: its URL, model and settings, the form of its replies."""
+def version_of(options: ApiModel, schema: Mapping[str, Any] | None, requests: str) -> str:
+    """Everything of a hosted endpoint that decides an answer: its URL, model and settings, the form of its replies.
+
+    Answers in batches took nobody's time, so they stand in for no others.
+    """
     shape = {"schema": schema} if schema is not None else {}
-    return json.dumps({**options.to_json(), **shape}, sort_keys=True)
+    how = {"requests": requests} if requests != "Single" else {}
+    return json.dumps({**options.to_json(), **shape, **how}, sort_keys=True)
 
 
 def reply(

@@ -11,9 +11,10 @@ from dataclasses import replace
 import aiohttp
 
 from anneal.api.subjects import OpenAI
+from anneal_hosted.endpoints.chats import read_chat
 from anneal_hosted.endpoints.endpoint import AwayError, Reply
 from anneal_hosted.endpoints.http import Caller
-from anneal_hosted.endpoints.openai import OpenAIEndpoint
+from anneal_hosted.endpoints.openai import PATH, OpenAIEndpoint
 
 
 class VLLMEndpoint:
@@ -36,7 +37,12 @@ class VLLMEndpoint:
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
         options = OpenAI(base_url=self._base_url, model=model, token_limit="MaxTokens", temperature="0")  # noqa: S106
         caller = Caller(self._session, model, self._base_url, headers={}, key=None)
-        reply = await OpenAIEndpoint(options, caller).ask(model, messages, max_tokens)
+        endpoint, chat = OpenAIEndpoint(options, caller), read_chat(messages)
+        body = endpoint.body(chat, max_tokens)
+        if chat.tools:
+            # In its own words, as behind Triton: which of them are a call depends on the model.
+            body["tool_choice"] = "none"
+        reply = endpoint.reply(await caller.send("POST", PATH, body), chat)
         if reply.outcome == "empty":
             reply = replace(reply, outcome="answered", detail="")
         return replace(reply, model="")

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pydantic import Field
 
 from anneal.api.model import ApiModel, Sentence
-from anneal.api.subjects import Price
+from anneal.api.subjects import BatchPrice, Price
 
 _MILLION = Decimal(1_000_000)
 _SMALLEST = Decimal("0.000001")
@@ -25,7 +25,7 @@ class CostBenefit(ApiModel):
     message: Sentence = Field(description="The comparison in one sentence.")
 
 
-def price_of(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
+def price_of(price: Price | BatchPrice, input_tokens: int, output_tokens: int) -> Decimal:
     """Price of so many tokens, in the currency of `price`."""
     per_input, per_output = Decimal(price.input_per_million), Decimal(price.output_per_million)
     return (per_input * input_tokens + per_output * output_tokens) / _MILLION

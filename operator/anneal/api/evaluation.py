@@ -201,6 +201,7 @@ class EvaluationStatus(ApiModel):
 UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
 UNKNOWN_BASELINE = "every gate that compares must name a baseline of spec.baselines"
 UNKNOWN_COST = "a cost gate needs spec.servingCostPerHour, and its 'to' must name a hosted baseline with a price"
+UNTIMED = "a latency gate's 'to' cannot name a baseline whose requests are Batch: their answers took nobody's time"
 UNPRICED = "spec.budget needs the price of every hosted baseline and of the judge"
 UNJUDGED = "a judged, rubric or preference metric and spec.judge need each other"
 UNCHECKED = "spec.judgeQuality needs spec.judge"
@@ -231,6 +232,9 @@ class Evaluation(ApiModel):
         costs = [g.cost for g in self.spec.gates if g.cost]
         if costs and (self.spec.serving_cost_per_hour is None or not {c.to for c in costs if c.to} <= priced):
             raise ValueError(UNKNOWN_COST)
+        untimed = {b.name for b in self.spec.baselines if b.hosted and b.hosted.requests == "Batch"}
+        if any(g.latency and g.latency.to in untimed for g in self.spec.gates):
+            raise ValueError(UNTIMED)
         hosted = [*(b.hosted for b in self.spec.baselines), self.spec.judge]
         if self.spec.budget and any(h is not None and h.price is None for h in hosted):
             raise ValueError(UNPRICED)
@@ -275,6 +279,12 @@ _KNOWN_COST = cel(
     " has(b.hosted.price))))))",
     UNKNOWN_COST,
 )
+_TIMED = cel(
+    "self.spec.gates.all(g, !has(g.latency) || !has(g.latency.to) || !has(self.spec.baselines) ||"
+    " self.spec.baselines.all(b, b.name != g.latency.to || !has(b.hosted) || !has(b.hosted.requests) ||"
+    " b.hosted.requests != 'Batch'))",
+    UNTIMED,
+)
 _RESERVED_NAME = cel(
     f"!has(self.spec.baselines) || self.spec.baselines.all(b, b.name != '{CANDIDATE}')",
     RESERVED_NAME,
@@ -312,6 +322,7 @@ KIND = KindInfo(
         _KNOWN_METRIC,
         _KNOWN_BASELINE,
         _KNOWN_COST,
+        _TIMED,
         _RESERVED_NAME,
         _PRICED,
         _JUDGED,

@@ -63,6 +63,13 @@ class Anthropic(ApiModel):
     temperature: Decimal | None = Field(default=None, description="Sent only when set. Default: the provider's.")
 
 
+class BatchPrice(ApiModel):
+    """What a provider charges for questions in batches, mostly half of its list."""
+
+    input_per_million: Decimal = Field(description='Price of a million tokens of questions, such as "0.625".')
+    output_per_million: Decimal = Field(description='Price of a million tokens of answers, such as "5".')
+
+
 class Price(ApiModel):
     """What a provider charges by its list, in one currency for the whole object."""
 
@@ -70,12 +77,20 @@ class Price(ApiModel):
     output_per_million: Decimal = Field(
         description='Price of a million tokens of answers, thinking included, such as "10".'
     )
+    batch: BatchPrice | None = Field(default=None, description="Tariff of requests Batch. Default: none.")
 
 
 class Hosted(ApiModel):
     """A model behind somebody's HTTP API. Held-out questions are sent to it; references are not."""
 
     ONE_OF = ("openAI", "anthropic")
+    RULES = (
+        Rule(
+            "!has(self.requests) || self.requests != 'Batch' || !has(self.price) || has(self.price.batch)",
+            lambda h: h.requests != "Batch" or h.price is None or h.price.batch is not None,
+            "requests Batch needs price.batch, the tariff of batches, beside a price",
+        ),
+    )
 
     open_ai: OpenAI | None = Field(default=None, alias="openAI", description=OpenAI.__doc__)
     anthropic: Anthropic | None = Field(default=None, description=Anthropic.__doc__)
@@ -89,6 +104,16 @@ class Hosted(ApiModel):
         le=131_072,
         description="Longest answer, in tokens, thinking included. Default: generation.maxTokens.",
     )
+    requests: Literal["Single", "Batch"] = Field(
+        default="Single",
+        description="Single: a request for each question. Batch: many in one document, by the provider's batch API,"
+        " answered within 24 hours and mostly for half the price. Default: Single.",
+    )
+
+    @property
+    def tariff(self) -> Price | BatchPrice | None:
+        """What its answers are paid by."""
+        return self.price.batch if self.price is not None and self.requests == "Batch" else self.price
 
     @property
     def model(self) -> str:

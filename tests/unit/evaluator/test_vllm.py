@@ -54,3 +54,15 @@ async def test_a_server_that_is_not_there_is_away() -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(AwayError):
             await VLLMEndpoint(session, "localhost:1").version()
+
+
+async def test_tools_are_shown_to_the_model_and_its_words_stay_its_own() -> None:
+    """Without tool_choice none, vLLM takes calls out of the text, or refuses where it does not know how."""
+    tools = [{"type": "function", "function": {"name": "lamp"}}]
+    said = '<tool_call>\n{"name": "lamp", "arguments": {}}\n</tool_call>'
+    with hosted_models(lambda _: Said(said)) as server:
+        async with aiohttp.ClientSession() as session:
+            chat = json.dumps({"messages": [{"role": "user", "content": "light on"}], "tools": tools})
+            reply = await VLLMEndpoint(session, server.url.removeprefix("http://")).ask("candidate", chat, 32)
+    assert (server.asked[0].body["tools"], server.asked[0].body["tool_choice"]) == (tools, "none")
+    assert (reply.outcome, reply.text) == ("answered", said)

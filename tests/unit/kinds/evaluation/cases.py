@@ -104,6 +104,19 @@ CASES: dict[str, Case] = {
         "spec.budget needs the price of every hosted baseline",
         frozenset({"Stalled"}),
     ),
+    "a latency gate on answers that took nobody's time": Case(
+        at(
+            {},
+            spec={
+                "baselines": [{**HOSTED, "hosted": {**HOSTED["hosted"], "requests": "Batch"}}],
+                "gates": [{"latency": {"maxRatio": "1", "to": HOSTED["name"]}}],
+            },
+        ),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "a latency gate's 'to' cannot name a baseline whose requests are Batch",
+        frozenset({"Stalled"}),
+    ),
     # the candidate
     "the candidate does not exist": Case(
         at({}),
