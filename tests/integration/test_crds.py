@@ -235,6 +235,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         lambda spec: {**spec, "budget": {"cost": "5"}, **UNPRICED},
         "price of every hosted baseline and of the judge",
     ),
+    (
+        "Evaluation",
+        "spec.policy",
+        {"approval": "WhenInconclusive", "onInconclusive": "Fail"},
+        "approval WhenInconclusive and onInconclusive Fail contradict each other",
+    ),
     ("Evaluation", "spec.judge", JUDGE, "a judged, rubric or preference metric and spec.judge need each other"),
     ("Evaluation", "spec.judgeQuality", {}, "spec.judgeQuality needs spec.judge"),
     (

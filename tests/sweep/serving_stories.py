@@ -8,7 +8,7 @@ from tests.support import builders as b
 from tests.support.kubelet import Attempt, Life
 from tests.support.world import World
 from tests.sweep.simulation import Story
-from tests.sweep.telling import absent, both, change, create, delete, ends, find, pod_runs, step, when
+from tests.sweep.telling import absent, annotate, both, change, create, delete, ends, find, pod_runs, step, when
 
 from anneal.api.runs import EXIT_USER_MISTAKE
 
@@ -20,6 +20,8 @@ CHILDREN = ("Deployment", "Service", "ConfigMap", "Pod")
 LABELLED = {"app": "intents"}
 SELECTING = {"fineTuneJobRef": None, "selector": {"matchLabels": LABELLED}}
 SERVES = when(*DEPLOYMENT, phase="Ready", reason="Serving")
+EVALUATION = ("Evaluation", "intents-v1")
+APPROVE = annotate(*EVALUATION, approved_digest=b.digest("intents-v1"), approved_by="anna")
 USE_SECOND = change(*DEPLOYMENT, model={"fineTuneJobRef": {"name": "intents-v2"}})
 
 
@@ -95,6 +97,19 @@ STORIES = (
         b.all_goes_well,
         (step(when(*DEPLOYMENT, gate="Waiting"), create(b.judged())),),
         serves("intents-v1", Ready=True, gate="Passed"),
+    ),
+    Story(
+        "what an evaluation could not decide is served once a person approves",
+        (*CLAIMS, b.trained(), b.evaluation(policy={"approval": "WhenInconclusive"}), b.model_deployment()),
+        lambda attempt: b.judges(attempt, "Inconclusive"),
+        (
+            step(when(*DEPLOYMENT, reason="AwaitingApproval"), APPROVE),
+            step(when(*DEPLOYMENT, gate="Passed"), annotate(*EVALUATION, approved_digest="", approved_by="")),
+        ),
+        both(
+            ends(*DEPLOYMENT, Ready=True, gate="Passed", digest=b.digest("intents-v1")),
+            ends(*EVALUATION, Approved=True, verdict="Inconclusive"),
+        ),
     ),
     Story(
         "a model is served without proof, in the open",

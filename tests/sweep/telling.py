@@ -71,6 +71,21 @@ def change(kind: str, name: str, **spec: Any) -> Callable[[World], None]:
     return do
 
 
+def annotate(kind: str, name: str, **annotations: str) -> Callable[[World], None]:
+    """A user annotates the object; names are those below anneal.dev, with underscores for hyphens."""
+
+    def do(world: World) -> None:
+        obj = find(world, kind, name)
+        named = {f"anneal.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        world.api.put(
+            builders.merged(
+                {m: obj[m] for m in ("apiVersion", "kind", "metadata", "spec")}, {"metadata": {"annotations": named}}
+            )
+        )
+
+    return do
+
+
 def create(*objects: Mapping[str, Any]) -> Callable[[World], None]:
     def do(world: World) -> None:
         for obj in objects:

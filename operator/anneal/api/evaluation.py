@@ -5,7 +5,7 @@ Where the numbers come from is told in `verdicts` (the decision) and in the eval
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ from anneal.api.model import (
     cel,
     immutable_after_start,
 )
+from anneal.api.policy import Approval, Policy
 from anneal.api.references import PvcUri
 from anneal.api.subjects import (
     CANDIDATE,
@@ -39,33 +40,6 @@ from anneal.api.subjects import (
 )
 from anneal.api.verdicts import baseline_of
 from anneal.api.workloads import Resources, Scheduling
-
-
-class Policy(ApiModel):
-    """What to do where answers could not be had, or rows cannot tell."""
-
-    max_error_rate: Decimal = Field(
-        default="0.02",
-        description="Share of failed or cut-off answers of any model above which the evaluation fails instead of"
-        " judging, 0 to 1. Default: 0.02.",
-    )
-    on_under_powered: Literal["Warn", "Fail"] = Field(
-        default="Warn",
-        description="When the held-out rows are too few for a gate, known before any model answers: only say so in the"
-        " condition UnderPowered, or fail at once. Default: Warn.",
-    )
-    on_inconclusive: Literal["Hold", "Fail"] = Field(
-        default="Hold",
-        description="When no gate failed but one is undecided: the verdict is Inconclusive, or Failed. Neither is"
-        " promoted. Default: Hold.",
-    )
-    valid_for_seconds: int | None = Field(
-        default=None,
-        ge=1,
-        le=31_536_000,
-        description="How long after its end a verdict still lets a model be served for the first time, in seconds."
-        " What is served already stays. Default: for good.",
-    )
 
 
 class EvaluationSpec(ApiModel):
@@ -105,7 +79,8 @@ class EvaluationSpec(ApiModel):
     )
     statistics: Statistics = Field(default_factory=Statistics, description="How sure to be.")
     policy: Policy = Field(
-        default_factory=Policy, description="What to do where answers could not be had, or rows cannot tell."
+        default_factory=Policy,
+        description="What to do where answers could not be had, or rows cannot tell, and who has the last word.",
     )
     budget: Budget | None = Field(default=None, description="What hosted models may cost. Default: no limit.")
     serving_cost_per_hour: Decimal | None = Field(
@@ -194,6 +169,7 @@ class EvaluationStatus(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="Every gate's outcome, in the order of the spec.",
     )
+    approval: Approval | None = Field(default=None, description="Who let the verdict count, where policy asks for it.")
     report_uri: PvcUri | None = Field(default=None, description="Directory of answers, scores and the full report.")
     report_digest: Digest | None = Field(default=None, description="Digest of report.json in there.")
 
@@ -352,6 +328,7 @@ KIND = KindInfo(
         Column("Score", ".status.score", description="First metric of the candidate, 0 to 1."),
         Column("Candidate", ".spec.candidate.fineTuneJobRef.name"),
         Column("Reason", ".status.reason"),
+        Column("Approved", ".status.approval.by", priority=1, description="Who approved, where policy asks for it."),
         Column("Digest", ".status.subjectDigest", priority=1),
         Column("Message", ".status.message", priority=1),
         Column("Age", ".metadata.creationTimestamp", "date"),

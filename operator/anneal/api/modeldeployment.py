@@ -113,6 +113,9 @@ class Revision(ApiModel):
     base_uri: PvcUri = Field(description="Directory of the base model.")
     base_digest: Digest = Field(description="Digest of the base model.")
     evaluation: ObjectName | None = Field(default=None, description="Evaluation that passed it; absent if skipped.")
+    approved_by: str | None = Field(
+        default=None, max_length=128, description="Who approved that Evaluation, where its policy asks for it."
+    )
     created_time: Timestamp = Field(description="When the revision was first planned, RFC 3339.")
     started_time: Timestamp | None = Field(
         default=None,

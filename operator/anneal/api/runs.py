@@ -26,13 +26,13 @@ from anneal.api.dataset import (
     LeakCheck,
 )
 from anneal.api.estimate import Sizes, Strategy
-from anneal.api.evaluation import Policy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
 from anneal.api.judging import JudgedRow, JudgeQuality
 from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
 from anneal.api.model import ApiModel, Decimal, Digest
+from anneal.api.policy import Policy
 from anneal.api.runtimes import VLLM, RuntimeName
 from anneal.api.sources import Resolved
 from anneal.api.subjects import Baseline, Budget, Generation, Hosted

@@ -74,17 +74,19 @@ def status_of(seen: Seen, verdict: Verdict, marks: Mapping[str, Mark], recorded:
         "phase": verdict.phase,
         "reason": str(verdict.reason),
         "message": bounded(verdict.message),
-        "conditions": to_status(
-            Condition(
-                type=type_,
-                status=mark.status,
-                reason=mark.reason,
-                message=bounded(mark.message),
-                observed_generation=seen.generation,
-            )
-            for type_, mark in everything.items()
-        ),
+        "conditions": to_status(condition_of(seen, type_, mark) for type_, mark in everything.items()),
     }
+
+
+def condition_of(seen: Seen, type_: str, mark: Mark) -> Condition:
+    """The condition of that type as the mark has it, of the generation that was seen."""
+    return Condition(
+        type=type_,
+        status=mark.status,
+        reason=mark.reason,
+        message=bounded(mark.message),
+        observed_generation=seen.generation,
+    )
 
 
 def _health_mark(verdict: Verdict, health: Health) -> Mark:

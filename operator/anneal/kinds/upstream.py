@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from anneal.api.conditions import find, is_true
 from anneal.api.finetunejob import Artifact
+from anneal.api.policy import Approval, asks_for_approval
 from anneal.api.references import PvcLocation, parse
 from anneal.api.runs import MountedPath
 from anneal.kinds.children import claim_path
@@ -35,6 +36,22 @@ def failure_of(obj: Object) -> str | None:
         return None
     condition = find(obj.get("status"), "Failed") or {}
     return str(condition.get("message") or condition.get("reason") or "it gives no reason")
+
+
+def waits_for_approval(evaluation: Object) -> bool:
+    """Whether the verdict of an Evaluation lets nothing be served before a person approves."""
+    policy = (evaluation.get("spec") or {}).get("policy") or {}
+    return asks_for_approval(policy.get("approval"), (evaluation.get("status") or {}).get("verdict"))
+
+
+def approval_of(evaluation: Object) -> Approval | None:
+    """The approval that an Evaluation has recorded of what it judged, or None."""
+    status = evaluation.get("status") or {}
+    try:
+        approval = Approval.model_validate(status.get("approval"))
+    except ValidationError:
+        return None
+    return approval if approval.digest == status.get("subjectDigest") else None
 
 
 def location(uri: str) -> PvcLocation:

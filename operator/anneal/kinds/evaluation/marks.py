@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from anneal.kinds.conditions import Mark, Verdict, no, unknown, yes
+from anneal.kinds.evaluation import approval
 from anneal.kinds.evaluation.context import Context
 from anneal.kinds.evaluation.reasons import Reason
 
-COMPLETE, FAILED = "Complete", "Failed"
+COMPLETE, FAILED, APPROVED = "Complete", "Failed", "Approved"
 
 
-def marks(ctx: Context, verdict: Verdict) -> dict[str, Mark]:
-    """Every condition of the kind's own."""
+def marks(ctx: Context, verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Mark]:
+    """Every condition of the kind's own, of an object with these fields in status."""
     ended = {COMPLETE: COMPLETE, FAILED: FAILED}.get(verdict.phase)
     return {
         type_: yes(verdict.reason, verdict.message) if ended == type_ else no(verdict.reason)
         for type_ in (COMPLETE, FAILED)
-    } | {"CandidateReady": _candidate_mark(ctx, verdict), "UnderPowered": _power_mark(ctx, verdict)}
+    } | {
+        "CandidateReady": _candidate_mark(ctx, verdict),
+        "UnderPowered": _power_mark(ctx, verdict),
+        APPROVED: approval.mark({**ctx.seen.obj, "status": recorded}),
+    }
 
 
 def _power_mark(ctx: Context, verdict: Verdict) -> Mark:

@@ -14,13 +14,14 @@ from typing import Any
 from anneal.api.conditions import is_true
 from anneal.api.evaluation import KIND, Evaluation, EvaluationSpec
 from anneal.kinds import pods, results
-from anneal.kinds.conditions import Health, Verdict, status_of
+from anneal.kinds.conditions import Health, Verdict, condition_of, status_of
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
+from anneal.kinds.evaluation import approval
 from anneal.kinds.evaluation.children import Subject, claims_needed, desired, subject_of
 from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
-from anneal.kinds.evaluation.marks import COMPLETE, FAILED, marks
+from anneal.kinds.evaluation.marks import APPROVED, COMPLETE, FAILED, marks
 from anneal.kinds.evaluation.plugins import RESPOND
 from anneal.kinds.evaluation.reasons import Reason
 from anneal.kinds.modeldeployment.serving.runtime import SERVER
@@ -77,7 +78,7 @@ def plan(seen: Seen, now: datetime) -> Plan:
     waits = [s for s in (decision.requeue_after, None if ended else _deadline_in(ctx)) if s is not None]
     return Plan(
         apply=decision.apply,
-        status=status_of(seen, decision.verdict, marks(ctx, decision.verdict), recorded),
+        status=status_of(seen, decision.verdict, marks(ctx, decision.verdict, recorded), recorded),
         requeue_after=min(waits, default=None),
     )
 
@@ -375,9 +376,11 @@ def _where(ctx: Context) -> str:
 
 
 def _finished(seen: Seen, now: datetime) -> Plan:
-    """Status as it is, but for this generation; what still runs is ended, and in time the rest is deleted."""
-    status = seen.status
-    conditions = [{**c, "observedGeneration": seen.generation} for c in status["conditions"]]
+    """Status as it is, but for a person's approval; what still runs is ended, and in time the rest is deleted."""
+    status = {**seen.status, **approval.recorded(seen.obj, now)}
+    approved = condition_of(seen, APPROVED, approval.mark({**seen.obj, "status": status})).to_json()
+    by_type = {c["type"]: c for c in (*status["conditions"], approved)}
+    conditions = [{**c, "observedGeneration": seen.generation} for c in by_type.values()]
     unfinished = [j for j in seen.of_kind("Job") if not results.is_finished(j)]
     ttl = (seen.obj.get("spec") or {}).get("ttlSecondsAfterFinished")
     left = None if ttl is None else ttl - seconds_since(status.get("completionTime"), now)

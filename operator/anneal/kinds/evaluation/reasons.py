@@ -36,3 +36,9 @@ class Reason(StrEnum):
     GATES_PASSED = "GatesPassed"
     GATES_FAILED = "GatesFailed"
     GATES_INCONCLUSIVE = "GatesInconclusive"
+    # the condition Approved
+    APPROVAL_NOT_ASKED = "ApprovalNotAsked"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    APPROVAL_MISMATCH = "ApprovalMismatch"
+    APPROVAL_INCOMPLETE = "ApprovalIncomplete"
+    APPROVED = "Approved"

@@ -21,7 +21,7 @@ from anneal.kinds.modeldeployment.promotion import (
     Promotion,
     Proof,
     contender_of,
-    passed,
+    let_in,
     promote,
     skipped,
 )
@@ -131,7 +131,7 @@ class Context:
     def proof(self) -> Proof:
         """Why the wanted revision may be served or not; a pinned one brings its own."""
         if (pinned := self.recorded(self.spec.revision)) is not None:
-            return skipped() if pinned.evaluation is None else passed(pinned.evaluation, pinned.digest)
+            return let_in(pinned) or skipped()
         return self.promotion.proof
 
     @cached_property

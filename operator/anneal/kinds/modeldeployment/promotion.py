@@ -15,7 +15,7 @@ from anneal.api.modeldeployment import ModelDeploymentSpec, PromotionGate, Revis
 from anneal.kinds.contract import Found, Listing, Object, Reference, Wanted
 from anneal.kinds.modeldeployment.reasons import Reason
 from anneal.kinds.times import seconds_since
-from anneal.kinds.upstream import artifact_of, claims_of, failure_of
+from anneal.kinds.upstream import approval_of, artifact_of, claims_of, failure_of, waits_for_approval
 
 ALL_EVALUATIONS = Listing("Evaluation")
 
@@ -48,6 +48,7 @@ class Proof:
     reason: Reason
     message: str
     evaluation: str | None = None
+    approved_by: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -95,11 +96,11 @@ def promote(
     return next((p for p in tried if p.proof.is_open), tried[0])
 
 
-def _prove(gate: PromotionGate, digest: str, recorded: str | None, found: Found, now: datetime) -> Proof:
+def _prove(gate: PromotionGate, digest: str, recorded: Proof | None, found: Found, now: datetime) -> Proof:
     if gate.skip:
         return skipped()
     if recorded is not None:
-        return passed(recorded, digest)
+        return recorded
     ref = gate.evaluation_ref
     if ref is not None:
         evaluation = found.get(Reference("Evaluation", ref.name))
@@ -116,9 +117,16 @@ def _prove(gate: PromotionGate, digest: str, recorded: str | None, found: Found,
     return Proof("Waiting", Reason.EVALUATION_NOT_FOUND, said)
 
 
-def passed(evaluation: str, digest: str) -> Proof:
+def let_in(revision: Revision) -> Proof | None:
+    """The proof that was recorded with a revision; None when it was served without."""
+    return None if revision.evaluation is None else _open(revision.evaluation, revision.digest, revision.approved_by)
+
+
+def _open(evaluation: str, digest: str, approved_by: str | None) -> Proof:
     said = f"Evaluation '{evaluation}' passed artifact {short(digest)}."
-    return Proof("Passed", Reason.EVALUATION_PASSED, said, evaluation)
+    if approved_by is not None:
+        said = f"Evaluation '{evaluation}', approved by {approved_by}, lets artifact {short(digest)} be served."
+    return Proof("Passed", Reason.EVALUATION_PASSED, said, evaluation, approved_by)
 
 
 def skipped() -> Proof:
@@ -133,6 +141,7 @@ def short(digest: str) -> str:
 #: Of several evaluations of one digest, the one that tells most: a pass, then what may still become one.
 _TELLING = (
     Reason.EVALUATION_PASSED,
+    Reason.AWAITING_APPROVAL,
     Reason.EVALUATION_NOT_FINISHED,
     Reason.EVALUATION_TOO_OLD,
     Reason.VERDICT_INCONCLUSIVE,
@@ -141,8 +150,8 @@ _TELLING = (
 )
 
 
-def _recorded(gate: PromotionGate, digest: str, revisions: Iterable[Revision], name: str) -> str | None:
-    """The Evaluation that let that digest in before, if that still counts for the revision of that name.
+def _recorded(gate: PromotionGate, digest: str, revisions: Iterable[Revision], name: str) -> Proof | None:
+    """The proof that let that digest in before, if that still counts for the revision of that name.
 
     The age of a proof is a question when a revision is first served: a further revision of the same digest is asked
     again under maxAgeSeconds, a revision that is recorded never is.
@@ -150,8 +159,8 @@ def _recorded(gate: PromotionGate, digest: str, revisions: Iterable[Revision], n
     for revision in revisions:
         is_asked_for = gate.evaluation_ref is None or gate.evaluation_ref.name == revision.evaluation
         is_fresh = gate.max_age_seconds is None or revision.name == name
-        if revision.digest == digest and revision.evaluation is not None and is_asked_for and is_fresh:
-            return revision.evaluation
+        if revision.digest == digest and is_asked_for and is_fresh and (proof := let_in(revision)) is not None:
+            return proof
     return None
 
 
@@ -167,7 +176,11 @@ def _judged(evaluation: Object, digest: str, gate: PromotionGate, now: datetime)
     if subject is None or not is_true(evaluation, "Complete"):
         said = f"Evaluation '{name}' is not finished (phase {status.get('phase', 'Pending')})."
         return Proof("Waiting", Reason.EVALUATION_NOT_FINISHED, said)
-    if status.get("verdict") != "Passed":
+    approval = approval_of(evaluation)
+    if waits_for_approval(evaluation) and approval is None:
+        said = f"Evaluation '{name}' of artifact {short(digest)} ended {status.get('verdict')} and waits for a person's"
+        return Proof("Waiting", Reason.AWAITING_APPROVAL, f"{said} approval; its condition Approved says how.")
+    if status.get("verdict") != "Passed" and not waits_for_approval(evaluation):
         reason = Reason.VERDICT_FAILED if status.get("verdict") == "Failed" else Reason.VERDICT_INCONCLUSIVE
         said = f"Evaluation '{name}' did not pass artifact {short(digest)}: {status.get('message', '')}"
         return Proof("Refused", reason, said)
@@ -180,7 +193,7 @@ def _judged(evaluation: Object, digest: str, gate: PromotionGate, now: datetime)
                 f" longer ago than {limit} s ({field}); evaluate it again."
             )
             return Proof("Refused", Reason.EVALUATION_TOO_OLD, said)
-    return passed(name, digest)
+    return _open(name, digest, approval.by if approval is not None else None)
 
 
 def _named(name: str, revisions: Iterable[Revision], found: Found) -> tuple[Contender, ...] | Proof:

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     GATE_SKIPPED = "GateSkipped"
     EVALUATION_NOT_FOUND = "EvaluationNotFound"
     EVALUATION_NOT_FINISHED = "EvaluationNotFinished"
+    AWAITING_APPROVAL = "AwaitingApproval"
     EVALUATION_FAILED = "EvaluationFailed"
     EVALUATION_TOO_OLD = "EvaluationTooOld"
     VERDICT_FAILED = "VerdictFailed"

@@ -41,6 +41,7 @@ def _newest(ctx: Context) -> Revision | None:
         base_uri=contender.base_uri,
         base_digest=contender.base_digest,
         evaluation=ctx.proof.evaluation,
+        approved_by=ctx.proof.approved_by,
         created_time=timestamp(ctx.now),
     )
 
@@ -53,10 +54,10 @@ def _learnt(ctx: Context, revision: Revision) -> Revision:
         return revision.model_copy(update={"failed": False, "message": None, "started_time": None})
     if ctx.given_up is not None:
         return revision.model_copy(update={"failed": True, "message": bounded(ctx.given_up), "started_time": None})
-    update = {}
+    update: dict[str, str | None] = {}
     proof = ctx.proof
     if ctx.spec.revision is None and proof.evaluation is not None and _is_of(ctx, revision):
-        update["evaluation"] = proof.evaluation
+        update |= {"evaluation": proof.evaluation, "approved_by": proof.approved_by}
     if revision.started_time is None and ctx.is_started(revision.name):
         update["started_time"] = timestamp(ctx.now)
     if revision.ready_time is None and ctx.counts(revision.name).ready > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.builders import as_stored, digest, evaluation, fine_tune_job
+from tests.support.builders import as_stored, digest, evaluation, fine_tune_job, merged
 from tests.unit.kinds.modeldeployment.stage import Json, Stage, judged, stage, trained, true
 
 from anneal.kinds.modeldeployment.reasons import Reason
@@ -112,6 +112,9 @@ SITUATIONS: dict[Reason, Callable[[], Stage]] = {
     Reason.EVALUATION_NOT_FINISHED: lambda: settled(stage(trained(), unjudged(), gate=REF)),
     Reason.EVALUATION_FAILED: lambda: settled(
         stage(trained(), unjudged(true("Failed", "the server did not stay up"), subjectDigest=digest("intents-v1")))
+    ),
+    Reason.AWAITING_APPROVAL: lambda: settled(
+        stage(trained(), merged(judged(), {"spec": {"policy": {"approval": "Required"}}}))
     ),
     Reason.EVALUATION_TOO_OLD: lambda: settled(stage(trained(), judged(age=1800), gate={"maxAgeSeconds": 1799})),
     Reason.VERDICT_FAILED: lambda: settled(stage(trained(), judged(verdict="Failed"))),

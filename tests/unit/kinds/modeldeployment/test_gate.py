@@ -33,6 +33,12 @@ def with_policy(obj: Json, **policy: Any) -> Json:
     return {**obj, "spec": {**obj["spec"], "policy": policy}}
 
 
+def approved(obj: Json, version: str = "intents-v1") -> Json:
+    """An Evaluation that has recorded somebody's approval of that version's artifact."""
+    approval = {"digest": digest(version), "by": "anna", "time": "2026-01-01T00:50:00Z"}
+    return {**obj, "status": {**obj["status"], "approval": approval}}
+
+
 CASES: dict[str, Case] = {
     "no job": Case([judged()], "Waiting", Reason.FINE_TUNE_JOB_NOT_FOUND, "There is no FineTuneJob 'intents-v1'"),
     "a job at work": Case([job(phase="Training")], "Waiting", Reason.FINE_TUNE_JOB_NOT_FINISHED, "(phase Training)"),
@@ -78,6 +84,48 @@ CASES: dict[str, Case] = {
     ),
     "the verdict is Inconclusive": Case(
         [trained(), judged(verdict="Inconclusive")], "Refused", Reason.VERDICT_INCONCLUSIVE, "did not pass"
+    ),
+    "a pass waits for a person": Case(
+        [trained(), with_policy(judged(), approval="Required")],
+        "Waiting",
+        Reason.AWAITING_APPROVAL,
+        f"Evaluation 'intents-v1' of artifact {V1} ended Passed and waits for a person's approval",
+    ),
+    "an undecided verdict waits for a person": Case(
+        [trained(), with_policy(judged(verdict="Inconclusive"), approval="WhenInconclusive")],
+        "Waiting",
+        Reason.AWAITING_APPROVAL,
+        "ended Inconclusive and waits for a person's approval; its condition Approved says how.",
+    ),
+    "a person lifted what was undecided": Case(
+        [trained(), with_policy(approved(judged(verdict="Inconclusive")), approval="WhenInconclusive")],
+        "Passed",
+        Reason.EVALUATION_PASSED,
+        f"Evaluation 'intents-v1', approved by anna, lets artifact {V1} be served.",
+    ),
+    "an approval of another digest": Case(
+        [trained(), with_policy(approved(judged(), "intents-v0"), approval="Required")],
+        "Waiting",
+        Reason.AWAITING_APPROVAL,
+        "waits for a person's approval",
+    ),
+    "nobody lifts a failure": Case(
+        [trained(), with_policy(approved(judged(verdict="Failed")), approval="WhenInconclusive")],
+        "Refused",
+        Reason.VERDICT_FAILED,
+        "did not pass",
+    ),
+    "an approval that no policy asks for lifts nothing": Case(
+        [trained(), approved(judged(verdict="Inconclusive"))],
+        "Refused",
+        Reason.VERDICT_INCONCLUSIVE,
+        "did not pass",
+    ),
+    "an approved verdict ages": Case(
+        [trained(), with_policy(approved(judged(age=61)), approval="Required", validForSeconds=60)],
+        "Refused",
+        Reason.EVALUATION_TOO_OLD,
+        "evaluate it again.",
     ),
     "the verdict is too old": Case(
         [trained(), judged(age=61)],
@@ -195,6 +243,19 @@ def test_what_serves_needs_its_job_and_its_evaluation_no_more() -> None:
     made.serve()
     assert made.status["digest"] == digest("intents-v1")
     assert made.status["revisions"][0]["evaluation"] == "intents-v1"
+
+
+def test_who_approved_is_kept_with_the_revision() -> None:
+    made = stage(trained(), with_policy(approved(judged(verdict="Inconclusive")), approval="WhenInconclusive"))
+    made.serve()
+    made.remove("Evaluation")
+    made.settle()
+    assert made.status["revisions"][0]["approvedBy"] == "anna"
+    said = next(c["message"] for c in made.status["conditions"] if c["type"] == "GatePassed")
+    assert said == f"Evaluation 'intents-v1', approved by anna, lets artifact {V1} be served."
+    made.edit(revision=made.revisions[0])
+    made.settle()
+    assert said == next(c["message"] for c in made.status["conditions"] if c["type"] == "GatePassed")
 
 
 def test_a_proof_does_not_age_for_what_serves_but_for_what_is_new() -> None:
