@@ -18,6 +18,8 @@ CONTROLLER = "anneal.dev/operator"
 MAX_NOTE = 1024
 #: Conditions that are True when something is wrong.
 _BAD = frozenset({"Failed", "Stalled"})
+#: Conditions that are True when a result is worth less than it looks.
+_DOUBTFUL = frozenset({"UnderPowered", "Worn"})
 #: Conditions that only say for programs what others say for people.
 _SILENT = frozenset({"Reconciling"})
 
@@ -38,7 +40,7 @@ def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Transiti
         kind = "Warning" if stalled or new.get("phase") == "Failed" else "Normal"
         found[new["reason"]] = Transition(kind, new["reason"], new.get("message") or new["reason"])
     for condition in _changed(old, new):
-        bad = condition["type"] in _BAD and condition["status"] == "True"
+        bad = condition["type"] in _BAD | _DOUBTFUL and condition["status"] == "True"
         note = f"{condition['type']} is {condition['status']}"
         if condition.get("message"):
             note = f"{note}: {condition['message']}"

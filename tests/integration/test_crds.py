@@ -241,6 +241,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {"approval": "WhenInconclusive", "onInconclusive": "Fail"},
         "approval WhenInconclusive and onInconclusive Fail contradict each other",
     ),
+    (
+        "Evaluation",
+        "spec.sealed",
+        {"uri": "pvc://vault/../rows.jsonl", "digest": DIGEST},
+        "sealed.uri must not have '..' in its path",
+    ),
     ("Evaluation", "spec.judge", JUDGE, "a judged, rubric or preference metric and spec.judge need each other"),
     ("Evaluation", "spec.judgeQuality", {}, "spec.judgeQuality needs spec.judge"),
     (
@@ -338,6 +344,7 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
     "Evaluation": {
         "candidate": ("spec.candidate.fineTuneJobRef.name", "other"),
         "baselines": ("spec.baselines", [{"name": "base", "fromCandidate": {}}, {"name": "b", "fromCandidate": {}}]),
+        "sealed": ("spec.sealed", {"uri": "pvc://vault/rows.jsonl", "digest": DIGEST}),
         "serving": ("spec.serving", None),
         "generation": ("spec.generation.maxTokens", 5),
         "metrics": ("spec.metrics", [{"name": "accuracy", "f1": {}}]),

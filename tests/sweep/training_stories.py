@@ -27,6 +27,7 @@ from anneal.kinds.children import child_name
 JOB, EVALUATION = ("FineTuneJob", "intents-v1"), ("Evaluation", "intents-v1")
 PLUGIN = [{"name": "accuracy", "exactMatch": {}}, {"name": "tone", "plugin": {"image": "tone:1"}}]
 CLAIMS = (b.claim("hub"), b.claim("models"))
+SEALED = {"uri": "pvc://vault/rows.jsonl", "digest": b.digest("sealed")}
 IS_TRAINING = pod_runs("fit")
 CHILDREN = ("Job", "Pod", "ConfigMap")
 
@@ -55,6 +56,16 @@ TAKEN = {
 }
 
 STORIES = (
+    Story(
+        "sealed rows judge a candidate once",
+        (*CLAIMS, b.claim("vault"), b.trained(), b.evaluation(sealed=SEALED)),
+        b.all_goes_well,
+        (step(when(*EVALUATION, Complete=True), create(b.evaluation("again", "intents-v1", sealed=SEALED))),),
+        both(
+            ends(*EVALUATION, verdict="Passed", datasetUses=1),
+            ends("Evaluation", "again", Failed=True, reason="SealedRowsUsed"),
+        ),
+    ),
     Story(
         "a chain is trained and passes",
         (*CLAIMS, b.fine_tune_job(), b.evaluation()),

@@ -55,8 +55,8 @@ def read_held_out(location: MountedPath, digest: str) -> list[HeldOutRow]:
     if found != digest:
         raise mistake(
             DIGEST_MISMATCH,
-            f"The held-out rows {location.uri} were changed after training: their digest is {found}, recorded was"
-            f" {digest}. Restore the file or train again.",
+            f"The held-out rows {location.uri} are not those that were recorded: their digest is {found}, recorded was"
+            f" {digest}. Restore the file, or judge anew by what is there: train again, or correct spec.sealed.",
         )
     rows = [
         _parse(line, number, location.uri)

@@ -25,7 +25,7 @@ from anneal.api.model import (
     immutable_after_start,
 )
 from anneal.api.policy import Approval, Policy
-from anneal.api.references import PvcUri
+from anneal.api.references import PvcUri, uri_stays_in_its_claim
 from anneal.api.subjects import (
     CANDIDATE,
     Baseline,
@@ -42,6 +42,18 @@ from anneal.api.verdicts import baseline_of
 from anneal.api.workloads import Resources, Scheduling
 
 
+class SealedRows(ApiModel):
+    """Rows that are kept for the last gate: every candidate is judged by them once."""
+
+    RULES = (uri_stays_in_its_claim("sealed.uri"),)
+
+    uri: PvcUri = Field(
+        description="JSON Lines file, pvc://claim/path, written like the file of status.heldOutUri. It must not be"
+        " among any data that is trained on; nobody checks that."
+    )
+    digest: Digest = Field(description="Digest that it must have, as sha256sum tells it.")
+
+
 class EvaluationSpec(ApiModel):
     """Who is judged, against whom, by what, and what must hold."""
 
@@ -51,6 +63,11 @@ class EvaluationSpec(ApiModel):
         max_length=4,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="Models to compare with. Default: none.",
+    )
+    sealed: SealedRows | None = Field(
+        default=None,
+        description="Judge by these rows, kept for the last gate. A second Evaluation of the same candidate by them is"
+        " refused. Default: the rows that the FineTuneJob held out.",
     )
     serving: Serving = Field(
         default_factory=lambda: Serving(triton=TritonServing()),
@@ -128,6 +145,12 @@ class EvaluationStatus(ApiModel):
     held_out_uri: PvcUri | None = Field(default=None, description="File of the rows that are asked.")
     dataset_digest: Digest | None = Field(default=None, description="Digest of that file.")
     held_out_count: int | None = Field(default=None, ge=0, description="Rows in that file.")
+    dataset_uses: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many Evaluations of this namespace were started on the same rows, with this one, but for those"
+        " that ended without a verdict.",
+    )
     incumbents: list[IncumbentStatus] | None = Field(
         default=None,
         max_length=4,
@@ -308,6 +331,7 @@ KIND = KindInfo(
         *immutable_after_start(
             "candidate",
             "baselines",
+            "sealed",
             "serving",
             "generation",
             "metrics",
@@ -329,6 +353,9 @@ KIND = KindInfo(
         Column("Candidate", ".spec.candidate.fineTuneJobRef.name"),
         Column("Reason", ".status.reason"),
         Column("Approved", ".status.approval.by", priority=1, description="Who approved, where policy asks for it."),
+        Column(
+            "Uses", ".status.datasetUses", "integer", priority=1, description="Evaluations on the same rows, so far."
+        ),
         Column("Digest", ".status.subjectDigest", priority=1),
         Column("Message", ".status.message", priority=1),
         Column("Age", ".metadata.creationTimestamp", "date"),

@@ -43,7 +43,7 @@ def test_bad_files(tmp_path: Path, content: str, reason: str, sentence: str) -> 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "h").write_text(GOOD)
-    with pytest.raises(EvaluationError, match="changed after training") as caught:
+    with pytest.raises(EvaluationError, match="are not those that were recorded") as caught:
         read_held_out(MountedPath(uri="pvc://m/h.jsonl", path=str(tmp_path / "h")), digest_of_bytes(b"before"))
     assert caught.value.reason == "DigestMismatch"
 

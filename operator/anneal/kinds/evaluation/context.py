@@ -11,13 +11,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
+from anneal.api.finetunejob import Artifact
 from anneal.kinds import pods, results
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.evaluation.children import Subject, name_of_job, subject_of
 from anneal.kinds.evaluation.foresight import held_out_rows, shortage
+from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.plugins import AtWork, at_work
 from anneal.kinds.results import StepResult
 from anneal.kinds.times import seconds_since
+from anneal.kinds.upstream import artifact_of
 
 MEMORY_ADVICE = "raise spec.resources.memory in a new Evaluation"
 #: Fields of status that stay once they are there; the others are said anew in every pass.
@@ -31,6 +34,7 @@ RECORDED = (
     "heldOutUri",
     "datasetDigest",
     "heldOutCount",
+    "datasetUses",
     "incumbents",
     "percent",
 )
@@ -81,10 +85,38 @@ class Context:
         """That FineTuneJob, if it exists."""
         return self.seen.get("FineTuneJob", self.candidate_name)
 
+    @cached_property
+    def newcomer(self) -> Artifact | None:
+        """The candidate's artifact, until it is recorded as the subject."""
+        return None if self.subject is not None or self.candidate is None else artifact_of(self.candidate)
+
+    def subject_from(self, artifact: Artifact) -> Subject:
+        """What is to be judged, by which rows, against what the incumbents are now. Raises ValueError: see there."""
+        deployments = deployments_of(self.spec.baselines)
+        incumbents = [
+            incumbent_of(name, self.seen.get("ModelDeployment", deployment) or {}, artifact)
+            for name, deployment in deployments.items()
+        ]
+        sealed = self.spec.sealed
+        return Subject(
+            subject_uri=artifact.uri,
+            subject_digest=artifact.digest,
+            base_uri=artifact.base_uri,
+            base_digest=artifact.base_digest,
+            held_out_uri=artifact.held_out_uri if sealed is None else sealed.uri,
+            dataset_digest=artifact.held_out_digest if sealed is None else sealed.digest,
+            incumbents=incumbents or None,
+        )
+
+    @property
+    def others(self) -> tuple[Object, ...]:
+        """The other Evaluations of the namespace, where they matter."""
+        return tuple(e for e in self.seen.all("Evaluation") if e["metadata"]["uid"] != self.seen.uid)
+
     @property
     def held_out_rows(self) -> int | None:
-        """Rows to judge with, as far as they are known: recorded, or those of the FineTuneJob."""
-        if self.status.held_out_count is not None or self.candidate is None:
+        """Rows to judge with, as far as they are known: recorded, or those of the FineTuneJob; sealed ones are not."""
+        if self.status.held_out_count is not None or self.candidate is None or self.spec.sealed is not None:
             return self.status.held_out_count
         return held_out_rows(self.candidate)
 

@@ -8,6 +8,7 @@ from typing import Any
 from anneal.kinds.conditions import Mark, Verdict, no, unknown, yes
 from anneal.kinds.evaluation import approval
 from anneal.kinds.evaluation.context import Context
+from anneal.kinds.evaluation.custody import WORN
 from anneal.kinds.evaluation.reasons import Reason
 
 COMPLETE, FAILED, APPROVED = "Complete", "Failed", "Approved"
@@ -22,6 +23,7 @@ def marks(ctx: Context, verdict: Verdict, recorded: Mapping[str, Any]) -> dict[s
     } | {
         "CandidateReady": _candidate_mark(ctx, verdict),
         "UnderPowered": _power_mark(ctx, verdict),
+        "Worn": _wear_mark(recorded.get("datasetUses")),
         APPROVED: approval.mark({**ctx.seen.obj, "status": recorded}),
     }
 
@@ -32,6 +34,17 @@ def _power_mark(ctx: Context, verdict: Verdict) -> Mark:
     if ctx.shortage is not None:
         return yes(Reason.UNDER_POWERED, ctx.shortage)
     return no(Reason.HELD_OUT_SUFFICES, f"{ctx.held_out_rows} held-out rows.")
+
+
+def _wear_mark(uses: int | None) -> Mark:
+    if uses is None or uses < WORN:
+        return no(Reason.HELD_OUT_FRESH, "" if uses is None else f"Use {uses} of the held-out rows.")
+    said = (
+        f"Use {uses} of the same held-out rows: the best of many candidates owes part of its score to luck with them."
+        " Collect new rows (dataset.split.heldOutSource of a new FineTuneJob), or keep some for the last gate alone"
+        " (spec.sealed)."
+    )
+    return yes(Reason.HELD_OUT_WORN, said)
 
 
 def _candidate_mark(ctx: Context, verdict: Verdict) -> Mark:

@@ -16,8 +16,8 @@ from anneal.api.evaluation import KIND, Evaluation, EvaluationSpec
 from anneal.kinds import pods, results
 from anneal.kinds.conditions import Health, Verdict, condition_of, status_of
 from anneal.kinds.contract import Delete, Found, Kind, Object, Plan, Reference, Seen, Wanted
-from anneal.kinds.evaluation import approval
-from anneal.kinds.evaluation.children import Subject, claims_needed, desired, subject_of
+from anneal.kinds.evaluation import approval, custody
+from anneal.kinds.evaluation.children import claims_needed, desired, subject_of
 from anneal.kinds.evaluation.context import MEMORY_ADVICE, Context
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.judgement import judge
@@ -57,14 +57,16 @@ Rule = Callable[[Context], Decision | None]
 
 
 def references(obj: Object, found: Found) -> frozenset[Wanted]:
-    """The candidate until it is recorded, then its claims until the end."""
+    """The candidate until it is recorded, then its claims until the end; and who else judges by the same rows."""
     if is_finished(obj) or problem(obj, Evaluation) is not None:
         return frozenset()
     subject, spec = subject_of(obj.get("status") or {}), EvaluationSpec.model_validate(obj["spec"])
     if subject is None:
         deployments = {Reference("ModelDeployment", name) for name in deployments_of(spec.baselines).values()}
-        return frozenset({Reference("FineTuneJob", spec.candidate.fine_tune_job_ref.name), *deployments})
-    return frozenset(Reference("PersistentVolumeClaim", claim) for claim in claims_needed(spec, subject))
+        job = Reference("FineTuneJob", spec.candidate.fine_tune_job_ref.name)
+        return frozenset({job, *deployments, custody.EVALUATIONS})
+    claims = {Reference("PersistentVolumeClaim", claim) for claim in claims_needed(spec, subject)}
+    return frozenset({*claims, *([custody.EVALUATIONS] if spec.sealed else [])})
 
 
 def plan(seen: Seen, now: datetime) -> Plan:
@@ -120,8 +122,7 @@ def candidate_is_not_finished(ctx: Context) -> Decision | None:
 
 
 def held_out_is_empty(ctx: Context) -> Decision | None:
-    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
-    if artifact is None or artifact.held_out_count > 0:
+    if ctx.newcomer is None or ctx.newcomer.held_out_count > 0 or ctx.spec.sealed is not None:
         return None
     said = (
         f"FineTuneJob '{ctx.candidate_name}' kept no rows from training, so there is nothing to judge with;"
@@ -131,8 +132,7 @@ def held_out_is_empty(ctx: Context) -> Decision | None:
 
 
 def incumbent_is_missing(ctx: Context) -> Decision | None:
-    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
-    if artifact is None:
+    if ctx.newcomer is None:
         return None
     for name, deployment in deployments_of(ctx.spec.baselines).items():
         where = f"ModelDeployment '{deployment}' (baseline '{name}')"
@@ -140,7 +140,7 @@ def incumbent_is_missing(ctx: Context) -> Decision | None:
             said = f"There is no {where} in this namespace; the evaluation starts when it is there."
             return Decision(Verdict("Pending", Reason.INCUMBENT_NOT_FOUND, said))
         try:
-            incumbent_of(name, seen, artifact)
+            incumbent_of(name, seen, ctx.newcomer)
         except ValueError as error:
             said = f"What {where} serves cannot be told: {error}; the evaluation starts when it can."
             return Decision(Verdict("Pending", Reason.INCUMBENT_NOT_FOUND, said))
@@ -149,14 +149,11 @@ def incumbent_is_missing(ctx: Context) -> Decision | None:
 
 def judge_is_contestant(ctx: Context) -> Decision | None:
     """Said before the start, while the spec can still be corrected."""
-    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
-    if artifact is None or ctx.candidate is None or ctx.spec.judge is None:
+    if ctx.newcomer is None or ctx.candidate is None or ctx.spec.judge is None:
         return None
     contestants = {b.name: b.hosted.model for b in ctx.spec.baselines if b.hosted is not None}
     contestants["candidate"] = str(ctx.candidate["spec"]["model"]["uri"])
-    for name, deployment in deployments_of(ctx.spec.baselines).items():
-        served = incumbent_of(name, ctx.seen.get("ModelDeployment", deployment) or {}, artifact)
-        contestants[name] = served.base_uri
+    contestants |= {i.name: i.base_uri for i in ctx.subject_from(ctx.newcomer).incumbents or ()}
     if (kin := kin_of(ctx.spec.judge.model, contestants)) is None:
         return None
     said = (
@@ -164,6 +161,26 @@ def judge_is_contestant(ctx: Context) -> Decision | None:
         f" {vendor_of(contestants[kin])}, and judges prefer their own; choose a judge of another family and apply again"
     )
     return Decision(Verdict("Pending", Reason.JUDGE_IS_CONTESTANT, said, Health.STUCK))
+
+
+def sealed_rows_are_used(ctx: Context) -> Decision | None:
+    """Before the start, and once more when it is recorded: two Evaluations may have started at once."""
+    order: tuple[str, str] | None = None
+    if ctx.spec.sealed is None:
+        return None
+    if ctx.newcomer is not None:
+        subject = ctx.subject_from(ctx.newcomer)
+    elif ctx.subject is not None and isinstance(ctx.run, results.NotStarted):
+        subject, order = ctx.subject, (ctx.status.start_time or "", ctx.seen.uid)
+    else:
+        return None
+    if (first := custody.earlier(ctx.others, subject.dataset_digest, subject.subject_digest, order)) is None:
+        return None
+    said = (
+        f"Evaluation '{first['metadata']['name']}' judges this candidate by the sealed rows {subject.held_out_uri}"
+        " already, and they judge a candidate once: go by its verdict, or judge by other rows (spec.sealed)."
+    )
+    return Decision(_failed(Reason.SEALED_ROWS_USED, said))
 
 
 def rows_are_too_few(ctx: Context) -> Decision | None:
@@ -178,25 +195,16 @@ def rows_are_too_few(ctx: Context) -> Decision | None:
 
 def candidate_is_new(ctx: Context) -> Decision | None:
     """Recorded, with what the incumbents are now, before anything is made; with startTime, which freezes the spec."""
-    artifact = None if ctx.subject is not None or ctx.candidate is None else artifact_of(ctx.candidate)
-    if artifact is None:
+    if ctx.newcomer is None:
         return None
-    deployments = deployments_of(ctx.spec.baselines)
-    incumbents = [
-        incumbent_of(name, ctx.seen.get("ModelDeployment", deployment) or {}, artifact)
-        for name, deployment in deployments.items()
-    ]
-    subject = Subject(
-        subject_uri=artifact.uri,
-        subject_digest=artifact.digest,
-        base_uri=artifact.base_uri,
-        base_digest=artifact.base_digest,
-        held_out_uri=artifact.held_out_uri,
-        dataset_digest=artifact.held_out_digest,
-        incumbents=incumbents or None,
-    )
+    subject = ctx.subject_from(ctx.newcomer)
+    updates = {
+        **subject.to_json(),
+        **({"heldOutCount": ctx.newcomer.held_out_count} if ctx.spec.sealed is None else {}),
+        "datasetUses": custody.uses(ctx.others, subject.dataset_digest),
+        "startTime": timestamp(ctx.now),
+    }
     said = f"The artifact of FineTuneJob '{ctx.candidate_name}' is recorded and will be judged."
-    updates = {**subject.to_json(), "heldOutCount": artifact.held_out_count, "startTime": timestamp(ctx.now)}
     return Decision(Verdict("Pending", Reason.CANDIDATE_RECORDED, said), updates, requeue_after=1.0)
 
 
@@ -321,6 +329,7 @@ RULES: tuple[Rule, ...] = (
     held_out_is_empty,
     incumbent_is_missing,
     judge_is_contestant,
+    sealed_rows_are_used,
     candidate_is_new,
     run_has_failed,
     run_has_succeeded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.kinds.evaluation.approvals import APPROVALS, approved
 from tests.unit.kinds.evaluation.cases import CASES, Case
+from tests.unit.kinds.evaluation.custody_cases import CASES as CUSTODY
 from tests.unit.kinds.evaluation.objects import RECORDED
 from tests.unit.kinds.scenes import NOW
 
@@ -14,7 +15,7 @@ from anneal.kinds.evaluation.plan import plan
 from anneal.kinds.evaluation.reasons import Reason
 from anneal.kinds.times import timestamp
 
-CONDITIONS = ["Complete", "Failed", "CandidateReady", "UnderPowered", "Approved", "Reconciling", "Stalled"]
+CONDITIONS = ["Complete", "Failed", "CandidateReady", "UnderPowered", "Worn", "Approved", "Reconciling", "Stalled"]
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
@@ -62,5 +63,6 @@ def test_an_end_has_its_time(case: Case) -> None:
 
 def test_every_reason_is_produced() -> None:
     statuses = [decide(case).status for case in CASES.values()] + [approved(c).status for c in APPROVALS.values()]
+    statuses += [case.decided.status for case in CUSTODY.values()]
     produced = {s["reason"] for s in statuses} | {c["reason"] for s in statuses for c in s["conditions"]}
     assert set(Reason) <= produced
