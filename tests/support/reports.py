@@ -36,6 +36,30 @@ JUDGE = {
         }
     ],
 }
+#: What the report beside an artifact tells.
+DATA = {
+    "digest": digest_of_bytes(b"rows"),
+    "testDigest": digest_of_bytes(b"held out"),
+    "counts": {"read": 2400, "invalid": 12, "train": 2150, "heldOut": 150, "trainTokens": 310_000},
+    "leftOut": [
+        {"reason": "Balance", "rows": 40},
+        {"reason": "Conflict", "rows": 6},
+        {"reason": "Duplicate", "rows": 90},
+        {"reason": "Leak", "rows": 2},
+        {"reason": "NearDuplicate", "rows": 50},
+    ],
+    "augmentation": {"accepted": 100, "cost": "0.420000"},
+}
+TRAINED = {"steps": 540, "loss": "0.21", "tokens": 620_000, "seconds": 2860}
+COSTS = {
+    "own": {"perHour": "1.80", "queriesPerHour": 36_700, "perQuery": "0.000049"},
+    "hosted": [
+        {"name": "premium", "spent": "0.540000", "perQuery": "0.003600", "breakEvenPerHour": 500},
+        {"name": "economical-" + "x" * 29, "spent": "0.031000", "perQuery": "0.000207", "breakEvenPerHour": 8696},
+    ],
+    "judge": "0.810000",
+    "evaluation": "1.381000",
+}
 HOSTILE = (
     "</dd></article><script>window.pwned = true; alert(1)</script><img src=x onerror='window.pwned = true'>"
     '<style>*{display:none}</style><a href="javascript:alert(1)">click</a>\u202e' + "W" * 300
@@ -69,6 +93,8 @@ def example(hostile: str = HOSTILE) -> Example:
     report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
     report |= {
         "judge": JUDGE,
+        "training": {"cost": "3.20 USD", "data": DATA, "trained": TRAINED, "unknown": None},
+        "costs": COSTS,
         "confusion": confusions(run, scorers, rows, answers),
         "categories": categories(run, found),
     }

@@ -17,12 +17,14 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.trainer.job import FAST, Job, environment
+from tests.unit.evaluator.builders import evaluate_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from anneal.api.artifacts import HELD_OUT_FILE, digest_of_file, verify_artifact
 from anneal.api.methods import Lora, Method
 from anneal.api.runs import EXIT_PREEMPTED, parse_result
 from anneal.api.training import CheckpointPolicy
+from anneal_evaluator.origin import origin
 from anneal_trainer.preemption import Preemption
 
 
@@ -77,6 +79,10 @@ def test_the_artifact_is_a_model_that_peft_loads_and_that_has_learned(job: Job) 
     card = (folder / "README.md").read_text()
     assert result.publish.digest in card
     assert "24 rows read, 0 invalid, 18 trained on, 6 held out" in card
+    found = evaluate_run(artifact={"uri": "pvc://m/a", "path": str(folder)}, candidateDigest=result.publish.digest)
+    told = origin(found)
+    assert told["unknown"] is None
+    assert (told["data"]["counts"]["read"], told["data"]["counts"]["heldOut"], told["trained"]["steps"]) == (24, 6, 60)
 
 
 def test_every_run_done_twice_gives_the_same(job: Job) -> None:

@@ -16,6 +16,7 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.runs import JUDGE, EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.confusion import confusions
+from anneal_evaluator.costs import costs
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
@@ -24,6 +25,7 @@ from anneal_evaluator.judging.labels import Label, read_labels
 from anneal_evaluator.judging.telling import judge_data, judge_document
 from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.metrics.scorer import Scorer
+from anneal_evaluator.origin import origin
 from anneal_evaluator.page import page
 from anneal_evaluator.plugins import plugin_scores, write_items
 from anneal_evaluator.replay import replay_answers
@@ -88,7 +90,8 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     judgements = judge_answers(run, rows, answers, ledger, patience_seconds, found.labels)
     scores = score(run, scorers, rows, answers, {**given, **(judgements.scores if judgements else {})})
     groups = groups_of(rows)
-    judgement = judge(run, scorers, scores, groups, Taken.of(run, answers, groups))
+    taken = Taken.of(run, answers, groups)
+    judgement = judge(run, scorers, scores, groups, taken)
     by_category = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
     write_scores(directory / SCORES_FILE, run, rows, scores)
     for model in run.models:
@@ -98,6 +101,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     spent = {model: ledger.spent(model) for model in (*run.models, JUDGE)}
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
     report["judge"] = judge_document(run, judgements, spent[JUDGE])
+    report["training"], report["costs"] = origin(run), costs(run, answers, taken, spent)
     report["confusion"] = confusions(run, scorers, rows, answers)
     report["categories"] = categories(run, by_category)
     write_atomically(directory / PAGE_FILE, page(run, report, rows, answers, scores).encode())

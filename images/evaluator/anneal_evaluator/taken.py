@@ -74,6 +74,12 @@ def taken_by(run: EvaluateRun, gate: Gate, taken: Taken) -> Amount:
     return _ratio(own, _mean(run, prices, taken.groups, max([_dearest(run, other), *_there(prices)])))
 
 
+def queries_an_hour(run: EvaluateRun, seconds: float, asked: int) -> float:
+    """What the server answers in an hour when each of so many questions took so long; inf when they took no time."""
+    under_way = min(run.generation.concurrency, max(1, asked))
+    return _HOUR * under_way / seconds if seconds > 0 else float("inf")
+
+
 def share_beyond(gate: Gate, taken: Taken) -> tuple[float, float]:
     """(share of the candidate's answers that took longer than the gate demands, share that may)."""
     test = gate.latency or Latency(max_milliseconds=1)
@@ -102,10 +108,10 @@ def _percentile(run: EvaluateRun, test: Latency, taken: Taken, model: int) -> Am
 def _own_price(run: EvaluateRun, test: Cost, taken: Taken) -> Amount:
     """Of one query to the candidate. Whoever has fewer queries than the server answers pays for its idle time."""
     seconds = _mean(run, taken.seconds[0], taken.groups, float(run.generation.timeout_seconds))
-    hour, under_way = float(run.serving_cost_per_hour or 0), min(run.generation.concurrency, max(1, seconds.n))
+    hour = float(run.serving_cost_per_hour or 0)
 
     def price(taken_seconds: float) -> float:
-        full = taken_seconds / (_HOUR * under_way)
+        full = 1 / queries_an_hour(run, taken_seconds, seconds.n)
         return hour * (full if test.queries_per_hour is None else max(full, 1 / test.queries_per_hour))
 
     return Amount(seconds.n, price(seconds.value), Interval(price(seconds.bounds.lower), price(seconds.bounds.upper)))

@@ -151,6 +151,9 @@ class EvaluationStatus(ApiModel):
         description="How many Evaluations of this namespace were started on the same rows, with this one, but for those"
         " that ended without a verdict.",
     )
+    training_cost: str | None = Field(
+        default=None, max_length=64, description="What training the candidate cost, by its FineTuneJob's status.usage."
+    )
     incumbents: list[IncumbentStatus] | None = Field(
         default=None,
         max_length=4,

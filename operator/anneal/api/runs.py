@@ -233,6 +233,10 @@ class EvaluateRun(ApiModel):
     runtime: RuntimeName = Field(default="triton", description="What serves there.")
     candidate_digest: Digest = Field(description="Digest of the artifact under judgement, for the report.")
     base_digest: Digest = Field(description="Digest of its base, for the report.")
+    artifact: MountedPath | None = Field(
+        default=None, description="That artifact; what lies beside it tells of its data, for the report."
+    )
+    training_cost: str | None = Field(default=None, description="What training it cost, for the report.")
     models: list[str] = Field(description="Served names: the candidate first, then the baselines in spec order.")
     baselines: list[Baseline] = Field(default_factory=list, description="Baselines in spec order.")
     answers: dict[str, str] = Field(

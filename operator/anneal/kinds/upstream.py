@@ -30,6 +30,12 @@ def artifact_of(job: Object) -> Artifact | None:
     return artifact
 
 
+def training_cost(job: Object | None) -> str | None:
+    """What a FineTuneJob says that its training cost, with the currency; None when it does not."""
+    paid = (((job or {}).get("status") or {}).get("usage") or {}).get("cost")
+    return str(paid) if paid else None
+
+
 def failure_of(obj: Object) -> str | None:
     """Why a FineTuneJob or an Evaluation failed, in its own words; None when it did not."""
     if not is_true(obj, "Failed"):

@@ -16,12 +16,15 @@ from anneal.api.gates import Comparison, GateResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import MAX_RESULT_BYTES, EvaluateRun, RunResult, encode_result, parse_result
 from anneal_evaluator.confusion import confusions
+from anneal_evaluator.costs import costs
 from anneal_evaluator.decide import Judgement, judge, judge_categories
 from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.metrics import scorer_of
+from anneal_evaluator.origin import origin
 from anneal_evaluator.page import page
 from anneal_evaluator.report import categories, data, document, write_report
 from anneal_evaluator.score import Answers, score, write_scores
+from anneal_evaluator.taken import Taken
 
 FREE = {"candidate": Decimal(0), "base": Decimal(0)}
 EVIL = '</td><script src="//evil">alert(1)</script><img onerror=x>'
@@ -42,6 +45,7 @@ class Case:
         base = [answered(f"r{i}", "no") for i in range(9)] + [answered("r9", EVIL, outcome="truncated", detail=EVIL)]
         self.answers: Answers = {"candidate": candidate, "base": base}
         self.scores = score(self.run, [scorer_of(m) for m in self.run.metrics], self.rows, self.answers)
+        self.taken = Taken.of(self.run, self.answers, groups_of(self.rows))
         self.judgement: Judgement = judge(
             self.run, [scorer_of(m) for m in self.run.metrics], self.scores, groups_of(self.rows)
         )
@@ -52,6 +56,7 @@ class Case:
         found = judge_categories(self.run, scorers, self.scores, groups_of(self.rows), names)
         report = document(self.run, self.answers, self.judgement, "triton 2.51.0", FREE, {"scores.jsonl": "sha256:0"})
         confusion = confusions(self.run, scorers, self.rows, self.answers)
+        report |= {"training": origin(self.run), "costs": costs(self.run, self.answers, self.taken, FREE)}
         return report | {"judge": None, "confusion": confusion, "categories": categories(self.run, found)}
 
 

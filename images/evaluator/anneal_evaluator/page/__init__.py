@@ -17,8 +17,10 @@ from anneal.api.runs import EvaluateRun
 from anneal_evaluator.decide import Scores
 from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.page import evidence, examples
+from anneal_evaluator.page.costs import costs
 from anneal_evaluator.page.elements import SYMBOLS, code
 from anneal_evaluator.page.gates import gates
+from anneal_evaluator.page.training import training_data
 from anneal_evaluator.score import Answers
 
 _SUMMARY = {
@@ -44,9 +46,11 @@ def page(run: EvaluateRun, report: dict[str, Any], rows: Sequence[HeldOutRow], a
             evidence.confusion(report),
             examples.wins_and_losses(run, rows, answers, scores),
             evidence.judge(report),
+            training_data(report),
             evidence.funnel(report),
             evidence.answers(report),
             examples.errors(run, answers),
+            costs(report),
             evidence.provenance(report),
             "</main>",
         )

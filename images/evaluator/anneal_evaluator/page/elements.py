@@ -31,6 +31,19 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
+def bars(steps: Sequence[tuple[str, int, str]]) -> str:
+    """(what, how many, a note) each as a bar; shares are of the first."""
+    first, widest = max(1, steps[0][1]), max(1, *(n for _, n, _ in steps))
+    lines = "".join(
+        f'<div class="line"><div>{escape(name)}</div><svg class="funnel" height="16" aria-hidden="true">'
+        f'<rect class="all" width="100%" height="16" rx="3"/>'
+        f'<rect class="left" width="{100 * n / widest:.2f}%" height="16" rx="3"/></svg>'
+        f'<div class="figures">{n} <small>({percent(n / first)}){note}</small></div></div>'
+        for name, n, note in steps
+    )
+    return f'<div class="forest">{lines}</div>'
+
+
 def said(text: str, characters: int = _CHARACTERS) -> str:
     """Text from data or a model: bounded, escaped, and in a direction of its own."""
     shown = text if len(text) <= characters else text[:characters] + "…"

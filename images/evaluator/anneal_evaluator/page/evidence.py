@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from anneal.api.subjects import CANDIDATE
-from anneal_evaluator.page.elements import code, percent, points, said, section, table
+from anneal_evaluator.page.elements import bars, code, percent, points, said, section, table
 from anneal_evaluator.page.plot import Axis, interval, scale_of
 from anneal_evaluator.statistics.interval import Interval
 
@@ -99,15 +99,8 @@ def funnel(report: dict[str, Any]) -> str:
     steps += [(f"Answered by {m['name']}", m["asked"] - m["errors"]) for m in report["models"]]
     pairs = {c["baseline"]: c["n"] for c in report["comparisons"]}
     steps += [(f"Compared with {name}", n) for name, n in pairs.items()]
-    lines = "".join(
-        f'<div class="line"><div>{escape(name)}</div><svg class="funnel" height="16" aria-hidden="true">'
-        f'<rect class="all" width="100%" height="16" rx="3"/>'
-        f'<rect class="left" width="{100 * n / max(1, asked):.2f}%" height="16" rx="3"/></svg>'
-        f'<div class="figures">{n} <small>({percent(n / max(1, asked))})</small></div></div>'
-        for name, n in steps
-    )
     hint = f"Rows without an answer count for nothing; above {percent(report['policy']['maxErrorRate'])} no verdict."
-    return section("From rows to pairs", f'<div class="forest">{lines}</div>', hint=hint)
+    return section("From rows to pairs", bars([(name, n, "") for name, n in steps]), hint=hint)
 
 
 def confusion(report: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ The two meet where so many queries come in an hour that they cost as much hosted
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
-from anneal.api.costs import CostBenefit
+from anneal.api.costs import CostBenefit, break_even
 from anneal.api.subjects import ModelResult
 
 
@@ -20,10 +20,9 @@ def cost_benefit(per_hour: str | None, models: Sequence[ModelResult]) -> list[Co
 
 
 def _against(per_hour: Decimal, baseline: str, per_query: Decimal) -> CostBenefit:
-    if per_query == 0:
+    if (queries := break_even(per_hour, per_query)) is None:
         said = f"{baseline} costs nothing, so serving the candidate never costs less."
         return CostBenefit(baseline=baseline, message=said)
-    queries = int((per_hour / per_query).to_integral_value(ROUND_CEILING))
     said = (
         f"Serving the candidate costs {per_hour} an hour and a query to {baseline} {per_query}: from {queries} queries"
         " an hour on, the candidate costs less, if its server can answer so many."

@@ -151,6 +151,8 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         runtime=chosen(spec.serving).name,
         candidate_digest=subject.subject_digest,
         base_digest=subject.base_digest,
+        artifact=mounted(location(subject.subject_uri)),
+        training_cost=seen.status.get("trainingCost"),
         models=[CANDIDATE, *[b.name for b in spec.baselines]],
         baselines=spec.baselines,
         answers={b.name: mounted(location(b.answers.uri)).path for b in spec.baselines if b.answers},

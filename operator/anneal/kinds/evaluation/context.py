@@ -35,6 +35,7 @@ RECORDED = (
     "datasetDigest",
     "heldOutCount",
     "datasetUses",
+    "trainingCost",
     "incumbents",
     "percent",
 )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from anneal.api.costs import amount, price_of
+from anneal.api.costs import amount, price_of_a_query
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.api.gates import Comparison, GateResult, Outcome
 from anneal.api.judging import JudgedMetric, JudgeResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
-from anneal.api.subjects import CANDIDATE, Baseline, Hosted, ModelResult
+from anneal.api.subjects import CANDIDATE, Baseline, ModelResult
 from anneal.api.verdicts import gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.benefit import cost_benefit
 from anneal.kinds.evaluation.children import Subject
@@ -96,7 +96,7 @@ def _model(baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelR
         input_tokens=read,
         output_tokens=written,
         cost=spent or None,
-        cost_per_query=_per_query(hosted, read, written, asked) if hosted is not None else None,
+        cost_per_query=price_of_a_query(hosted.price, read, written, asked) if hosted is not None else None,
     )
 
 
@@ -112,10 +112,6 @@ def _digest(baseline: Baseline | None, subject: Subject) -> str:
 def _called(asked: str, beyond: str) -> str:
     """What a hosted model called itself: the name asked for, or the dated snapshot behind it."""
     return asked.removesuffix("-latest") + beyond if beyond else asked
-
-
-def _per_query(hosted: Hosted, read: int, written: int, asked: int) -> str | None:
-    return amount(price_of(hosted.price, read, written) / asked) if hosted.price is not None and asked else None
 
 
 def _judge(spec: EvaluationSpec, data: EvaluateData) -> JudgeResult | None:

@@ -26,7 +26,7 @@ from anneal.kinds.evaluation.plugins import RESPOND
 from anneal.kinds.evaluation.reasons import Reason
 from anneal.kinds.modeldeployment.serving.runtime import SERVER
 from anneal.kinds.times import seconds_since, timestamp
-from anneal.kinds.upstream import artifact_of, failure_of
+from anneal.kinds.upstream import artifact_of, failure_of, training_cost
 from anneal.kinds.validation import problem
 from anneal.kinds.vendors import kin_of, vendor_of
 
@@ -201,6 +201,7 @@ def candidate_is_new(ctx: Context) -> Decision | None:
     updates = {
         **subject.to_json(),
         **({"heldOutCount": ctx.newcomer.held_out_count} if ctx.spec.sealed is None else {}),
+        **({"trainingCost": paid} if (paid := training_cost(ctx.candidate)) is not None else {}),
         "datasetUses": custody.uses(ctx.others, subject.dataset_digest),
         "startTime": timestamp(ctx.now),
     }

@@ -256,6 +256,16 @@ def test_the_candidate_is_recorded_with_the_start_that_freezes_the_spec() -> Non
     assert {f: status[f] for f in RECORDED} == {**RECORDED, "startTime": ago(0)}
 
 
+def test_what_training_cost_is_recorded_and_told_to_the_evaluator() -> None:
+    paid = {**DONE, "status": {**DONE["status"], "usage": {"cost": "3.20 USD"}}}
+    assert plan(at({}, job=paid), NOW).status["trainingCost"] == "3.20 USD"
+    assert "trainingCost" not in plan(at({}, job=DONE), NOW).status
+    run = parse_run(plan(at({**RECORDED, "trainingCost": "3.20 USD"}), NOW).apply[0]["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.artifact is not None
+    assert (run.training_cost, run.artifact.uri) == ("3.20 USD", RECORDED["subjectUri"])
+
+
 def test_a_status_that_cannot_be_read_counts_as_none() -> None:
     decided = plan(at({"percent": 400}, job=DONE), NOW)
     assert decided.status["subjectDigest"] == digest("intents-v1")

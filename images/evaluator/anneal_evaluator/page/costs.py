@@ -1,0 +1,125 @@
+"""What was spent, what a query costs, and how much traffic makes a model of one's own the cheaper one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from anneal.api.subjects import CANDIDATE
+from anneal_evaluator.page.elements import section, table
+
+_HEIGHT = 180
+_APART = 8.0  # percent of the height between two names
+_BEYOND = 4.0  # times the traffic that matters, shown on both sides
+
+
+def costs(report: dict[str, Any]) -> str:
+    """Spent so far, then the price of a query; nothing where no price is told."""
+    found, training = report["costs"], report["training"]
+    return "".join(
+        (
+            section("Spent", table(["What", "Cost"], _spent(found, training))),
+            section("What a query costs", _picture(found), table(_HEADS, _queries(found)), hint=_hint(found)),
+        )
+    )
+
+
+def _spent(found: dict[str, Any], training: dict[str, Any]) -> list[list[str]]:
+    lines = [["Training the candidate", training["cost"]]]
+    written = ((training["data"] or {}).get("augmentation") or {}).get("cost")
+    lines += [["Rows written by a hosted model", written]]
+    lines += [[f"Answers of {h['name']}", h["spent"]] for h in found["hosted"]]
+    lines += [["The judge", found["judge"]], ["This evaluation, hosted models in all", found["evaluation"]]]
+    return [[escape(what), escape(cost)] for what, cost in lines if cost is not None]
+
+
+_HEADS = ["Model", "A query", "Cheaper than the candidate below", "At full load, one server saves an hour"]
+
+
+def _queries(found: dict[str, Any]) -> list[list[str]]:
+    own = found["own"]
+    lines = [] if own is None else [[CANDIDATE, f"{own['perQuery']} <small>at full load</small>", "", ""]]
+    for hosted in found["hosted"]:
+        below = hosted["breakEvenPerHour"]
+        lines.append([escape(hosted["name"]), hosted["perQuery"], _traffic(below), _saved(hosted, own)])
+    return lines
+
+
+def _traffic(below: int | None) -> str:
+    return "" if below is None else f"{below:,} queries an hour"
+
+
+def _saved(hosted: dict[str, Any], own: dict[str, Any] | None) -> str:
+    if own is None:
+        return ""
+    saved = float(hosted["perQuery"]) * own["queriesPerHour"] - float(own["perHour"])
+    return f"{saved:.2f}" if saved > 0 else "nothing"
+
+
+def _hint(found: dict[str, Any]) -> str:
+    own = found["own"]
+    if own is None:
+        return "In the currency of the prices in the spec. spec.servingCostPerHour would tell the candidate's."
+    return (
+        f"In the currency of the prices in the spec. A server of the candidate costs {escape(own['perHour'])} an hour"
+        f" and answers up to {own['queriesPerHour']:,} queries in it; the fewer there are, the more each costs."
+    )
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """Queries an hour, from left to right on a logarithmic scale."""
+
+    low: float
+    high: float
+
+    def x(self, queries: float) -> float:
+        """In percent."""
+        return 100 * math.log(queries / self.low) / math.log(self.high / self.low)
+
+
+def _picture(found: dict[str, Any]) -> str:
+    """Price of a query over traffic, both logarithmic: the candidate's falls as a straight line, hosted ones are level.
+
+    Top and bottom are the candidate's prices at the ends, so that a hosted price crosses it as far down as right.
+    """
+    own, hosted = found["own"], [h for h in found["hosted"] if h["breakEvenPerHour"]]
+    if own is None or not hosted:
+        return ""
+    matters = [max(1, own["queriesPerHour"]), *(h["breakEvenPerHour"] for h in hosted)]
+    traffic = _Traffic(min(matters) / _BEYOND, max(matters) * _BEYOND)
+    full = f"{traffic.x(max(1, own['queriesPerHour'])):.2f}%"
+    ticks = [10**power for power in range(math.ceil(math.log10(traffic.low)), math.ceil(math.log10(traffic.high)))]
+    grid = "".join(f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{_HEIGHT}"/>' for x in _percents(traffic, ticks))
+    scale = "".join(
+        f'<text x="{x}" y="13" text-anchor="middle">{tick:,}</text>'
+        for tick, x in zip(ticks, _percents(traffic, ticks), strict=True)
+        if 3 < traffic.x(tick) < 97
+    )
+    label = "; ".join(f"{h['name']} costs the same at {h['breakEvenPerHour']} queries an hour" for h in hosted)
+    return (
+        f'<div class="forest costs"><svg height="{_HEIGHT}" role="img" aria-label="{escape(label)}">{grid}'
+        f'<line class="full" x1="{full}" x2="{full}" y1="0" y2="{_HEIGHT}"/>'
+        f'<line class="bounds" x1="0" y1="0" x2="100%" y2="{_HEIGHT}"/>{_levels(traffic, hosted)}</svg>'
+        f'<svg class="scale" height="18" aria-hidden="true">{scale}</svg>'
+        '<p class="hint">Queries an hour, against the price of one. Falling: the candidate; level: hosted; they cost'
+        " the same where they meet. Upright: all that one server answers.</p></div>"
+    )
+
+
+def _levels(traffic: _Traffic, hosted: list[dict[str, Any]]) -> str:
+    drawn, last = "", -_APART
+    for h in sorted(hosted, key=lambda h: int(h["breakEvenPerHour"])):
+        at = traffic.x(h["breakEvenPerHour"])
+        drawn += f'<line class="level" x1="0" x2="100%" y1="{at:.2f}%" y2="{at:.2f}%"/>'
+        drawn += f'<circle class="point" cx="{at:.2f}%" cy="{at:.2f}%" r="5"/>'
+        if at - last >= _APART:
+            drawn += f'<text x="100%" y="{at:.2f}%" dy="-5" text-anchor="end">{escape(h["name"])}</text>'
+            last = at
+    return drawn
+
+
+def _percents(traffic: _Traffic, ticks: list[int]) -> list[str]:
+    return [f"{traffic.x(tick):.2f}%" for tick in ticks]
