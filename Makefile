@@ -23,7 +23,7 @@ TESTED := -c tests/requirements.txt
 lock:  ## resolve all requirements anew: the images get the versions that the development environment tests
 	$(LOCK) pyproject.toml --extra dev -o tests/requirements.txt
 	$(LOCK) pyproject.toml --extra trainer --extra serving $(TESTED) -o images/base/requirements.txt
-	$(LOCK) pyproject.toml --extra evaluator $(TESTED) -o images/evaluator/requirements.txt
+	$(LOCK) pyproject.toml --extra evaluator --extra schemas $(TESTED) -o images/evaluator/requirements.txt
 	$(LOCK) pyproject.toml --extra operator $(TESTED) -o images/operator/requirements.txt
 	$(LOCK) --no-deps images/trainer/requirements.in $(TESTED) -o images/trainer/requirements.txt
 	$(LOCK) --no-deps images/triton/requirements.in -o images/triton/requirements.txt

@@ -15,6 +15,7 @@ METRICS = (
     "f1",
     "regex",
     "jsonField",
+    "jsonSchema",
     "numeric",
     "label",
     "rougeL",
@@ -55,6 +56,18 @@ class JsonField(ApiModel):
         pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
         max_length=256,
         description="Field names joined by dots, such as order.status.",
+    )
+
+
+class JsonSchema(ApiModel):
+    """1 where the whole answer is JSON that satisfies a schema; without a code fence, prose or a reference."""
+
+    schema_: str = Field(
+        alias="schema",
+        min_length=2,
+        max_length=16_384,
+        description="The schema as JSON text, of JSON Schema 2020-12. Its $ref stay in it (#/$defs/...), format is not"
+        " checked. The reference answers of the held-out rows must satisfy it.",
     )
 
 
@@ -133,6 +146,7 @@ class Metric(ApiModel):
     f1: TokenF1 | None = Field(default=None, description=TokenF1.__doc__)
     regex: Regex | None = Field(default=None, description=Regex.__doc__)
     json_field: JsonField | None = Field(default=None, description=JsonField.__doc__)
+    json_schema: JsonSchema | None = Field(default=None, description=JsonSchema.__doc__)
     numeric: Numeric | None = Field(default=None, description=Numeric.__doc__)
     label: Label | None = Field(default=None, description=Label.__doc__)
     rouge_l: RougeL | None = Field(default=None, description=RougeL.__doc__)

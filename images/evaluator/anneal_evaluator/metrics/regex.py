@@ -7,12 +7,9 @@ model's, so a pattern that backtracks without end is stopped: Python's engine lo
 from __future__ import annotations
 
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from anneal.api.metrics import Regex
+from anneal_evaluator.metrics.patience import stopped_after
 from anneal_evaluator.metrics.scorer import Scorer
 
 #: Longest search in one text, in seconds. A sane pattern takes microseconds.
@@ -42,23 +39,8 @@ def scorer(options: Regex) -> Scorer:
 def _last(pattern: re.Pattern[str], text: str) -> str | None:
     """What the last match found: its group if the pattern has one, else the whole match."""
     found = None
-    with _stopped_when_late(pattern):
+    late = f"{pattern.pattern!r} searched one text for over {SEARCH_SECONDS:g} s; nested repeats make it backtrack"
+    with stopped_after(SEARCH_SECONDS, late):
         for match in pattern.finditer(text):
             found = match[pattern.groups]
     return found
-
-
-@contextmanager
-def _stopped_when_late(pattern: re.Pattern[str]) -> Iterator[None]:
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise ValueError(
-            f"{pattern.pattern!r} searched one text for over {SEARCH_SECONDS:g} s; nested repeats make it backtrack"
-        )
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SEARCH_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

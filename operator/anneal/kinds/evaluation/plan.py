@@ -24,6 +24,7 @@ from anneal.kinds.evaluation.judgement import judge
 from anneal.kinds.evaluation.marks import APPROVED, COMPLETE, FAILED, marks
 from anneal.kinds.evaluation.plugins import RESPOND
 from anneal.kinds.evaluation.reasons import Reason
+from anneal.kinds.evaluation.schemas import unusable_schema
 from anneal.kinds.modeldeployment.serving.runtime import SERVER
 from anneal.kinds.times import seconds_since, timestamp
 from anneal.kinds.upstream import artifact_of, failure_of, training_cost
@@ -94,7 +95,7 @@ def is_finished(obj: Object) -> bool:
 
 
 def spec_is_invalid(ctx: Context) -> Decision | None:
-    if (wrong := problem(ctx.seen.obj, Evaluation)) is None:
+    if (wrong := problem(ctx.seen.obj, Evaluation) or unusable_schema(ctx.spec)) is None:
         return None
     return Decision(Verdict("Pending", Reason.INVALID_SPEC, f"{wrong}; correct it and apply again", Health.STUCK))
 

@@ -83,6 +83,13 @@ CASES: dict[str, Case] = {
         "spec.gates[0]: exactly one of absolute, superiority, nonInferiority, latency, cost must be set",
         frozenset({"Stalled"}),
     ),
+    "a schema that reaches out": Case(
+        at({}, spec={"metrics": [{"name": "accuracy", "jsonSchema": {"schema": '{"$ref": "https://a.test"}'}}]}),
+        "Pending",
+        Reason.INVALID_SPEC,
+        "spec.metrics[0].jsonSchema.schema cannot be used: $ref 'https://a.test' leaves the schema; bring what it",
+        frozenset({"Stalled"}),
+    ),
     "a baseline is named like the candidate": Case(
         at({}, spec={"baselines": [{"name": "candidate", "fromCandidate": {}}], "gates": [ABSOLUTE]}),
         "Pending",
