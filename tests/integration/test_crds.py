@@ -140,6 +140,17 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ),
     ("FineTuneJob", "spec.training.learningRate", "abc", "must be a decimal number in quotes"),
     ("FineTuneJob", "spec.resources.memory", "6 GB", "must be a quantity"),
+    (
+        "FineTuneJob",
+        "spec",
+        {
+            **FINE_TUNING,
+            "full": {"optimizer": "AdamW8bit"},
+            "resources": {"processesPerNode": 2},
+            "planner": {"strategy": "FSDP"},
+        },
+        "planner.strategy must be DDP or Auto with full.optimizer AdamW8bit",
+    ),
     ("FineTuneJob", "spec.resources.nodes", 2, "resources.nodes above 1 needs workspace.accessMode ReadWriteMany"),
     (
         "FineTuneJob",

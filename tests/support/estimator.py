@@ -18,13 +18,25 @@ from transformers import (
     Qwen3Config,
 )
 
-from anneal.api.methods import Lora
-from anneal.estimate.memory import Adapter, PassPlan, Work, kept_by_loss, kept_bytes, loss_bytes, working_bytes
+from anneal.api.methods import Lora, Optimizer
+from anneal.estimate.memory import (
+    Adapter,
+    PassPlan,
+    Work,
+    kept_by_loss,
+    kept_bytes,
+    loss_bytes,
+    moments_bytes,
+    update_bytes,
+    working_bytes,
+)
 from anneal.estimate.shape import shape_of
 from anneal_trainer.fit import attention, memory, moe, packing, prefix
 from anneal_trainer.fit.batches import Batch
 from anneal_trainer.fit.loss import PiecewiseLoss
+from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
+from anneal_trainer.fit.optimizer import optimizer
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
 
@@ -43,6 +55,8 @@ class Case:
     recompute_every: int = 0
     shared: int = 0
     """Tokens that all rows begin with, before their own `length`."""
+    updated_by: Optimizer | None = None
+    """What then updates the weights, where its moments and its update are measured, too."""
 
     @property
     def plan(self) -> PassPlan:
@@ -58,6 +72,7 @@ class Case:
             labelled=self.rows * (self.length // 4) / self.plan.tokens,
             device="CPU",
             keys_per_token=memory.keys_per_token(_rows(self)),
+            optimizer=self.updated_by or "AdamW",
         )
 
 
@@ -66,7 +81,7 @@ def _adapter(lora: Lora) -> Adapter:
 
 
 def _llama(layers: int = 4, **more: Any) -> LlamaConfig:
-    return LlamaConfig(**SHAPE, num_hidden_layers=layers, intermediate_size=176, **more)
+    return LlamaConfig(**SHAPE | more, num_hidden_layers=layers, intermediate_size=176)
 
 
 CASES: dict[str, Case] = {
@@ -101,6 +116,11 @@ CASES: dict[str, Case] = {
     "qwen3, every weight, all recomputed": Case(
         Qwen3Config(**SHAPE, num_hidden_layers=4, intermediate_size=176, head_dim=24), None, recompute_every=1
     ),
+    "llama, every weight, updated": Case(_llama(num_key_value_heads=4), None, updated_by="AdamW"),
+    "llama, every weight, updated in 8 bits": Case(_llama(num_key_value_heads=4), None, updated_by="AdamW8bit"),
+    "llama, tied, every weight, updated in 8 bits": Case(
+        _llama(num_key_value_heads=4, tie_word_embeddings=True), None, rows=1, length=32, updated_by="AdamW8bit"
+    ),
     "llama, all recomputed": Case(_llama(), recompute_every=1),
     "llama, deep, all recomputed": Case(_llama(16), length=64, recompute_every=1),
     "llama, deep, all recomputed in bfloat16": Case(_llama(16), Lora(rank=2), torch.bfloat16, recompute_every=1),
@@ -114,15 +134,17 @@ CASES: dict[str, Case] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes as estimated and as counted: kept after the forward pass (None with recomputing), and at most."""
+    """Bytes as estimated and as counted: kept after the forward pass (None with recomputing), and at most,
+    without and with an update."""
 
     kept: tuple[int, int] | None
     peak: tuple[int, int]
+    updated: tuple[int, int] | None = None
 
     @property
     def error(self) -> float:
         """The largest relative error."""
-        pairs = [self.peak, *([self.kept] if self.kept else [])]
+        pairs = [pair for pair in (self.kept, self.peak, self.updated) if pair is not None]
         return max(abs(said / found - 1) for said, found in pairs)
 
 
@@ -148,7 +170,23 @@ def measure(case: Case) -> Measured:
     return Measured(
         kept=None if plan.recompute_every else (kept + kept_by_loss(work, plan), kept_now),
         peak=(kept + max(loss, working_bytes(work, plan)), live.peak),
+        updated=_measure_update(case, case.updated_by) if case.updated_by else None,
     )
+
+
+def _measure_update(case: Case, kind: Optimizer) -> tuple[int, int]:
+    """Bytes of a whole step, its moments and its update included, as estimated and as counted."""
+    work, plan, model, batch = case.work, case.plan, _model(case), _batch(case)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    known = [t for p in model.parameters() for t in (p, p.grad)]
+    live = LiveTensors([*known, *model.buffers(), *_tensors(batch)])
+    with live:
+        updates = optimizer(Learner(model), kind, 0.1)
+        torch.autograd.backward(_forward(case, model, batch))
+        updates.step()
+    at_most = kept_bytes(work, plan) + max(loss_bytes(work, plan), working_bytes(work, plan))
+    return moments_bytes(work) + max(at_most, update_bytes(work)), live.peak
 
 
 def _model(case: Case) -> Any:

@@ -19,11 +19,13 @@ from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausal
 from anneal.api.artifacts import digest_of_file, read_manifest, verify_artifact
 from anneal.api.methods import Full, Lora, Method, QLora
 from anneal.api.runs import FitRun, MountedPath, ObjectIdentity, ServedModel, ServeRun
+from anneal.estimate.methods import optimizer_of
 from anneal_serving import layout, loading
 from anneal_serving.questions import Question
 from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import complete
 from anneal_trainer.fit.methods import Learner, learner
+from anneal_trainer.fit.optimizer import optimizer
 
 CPU = torch.device("cpu")
 TOKENS = torch.arange(40)[None] % 250
@@ -37,6 +39,7 @@ METHODS = {
     "OLoRA": Method(lora=Lora(rank=4, alpha=8, initialisation="OLoRA")),
     "QLoRA": Method(qlora=QLora(rank=4, alpha=8)),
     "full": Method(full=Full()),
+    "full, moments in 8 bits": Method(full=Full(optimizer="AdamW8bit")),
 }
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -49,8 +52,8 @@ def logits(model: Any) -> torch.Tensor:
 def restored(job: Job, run: FitRun) -> Learner:
     """The model as it was when training ended, put together as an interrupted training would."""
     again = learner(run, torch.float32, CPU)
-    optimizer = torch.optim.AdamW([p for _, p in again.trainable])
-    tensors.restore(next(complete(job.workspace / "checkpoints")), again, optimizer)
+    updates = optimizer(again, optimizer_of(run.method), 0.0)
+    tensors.restore(next(complete(job.workspace / "checkpoints")), again, updates)
     return again
 
 
@@ -69,7 +72,7 @@ def files_of(job: Job) -> dict[str, str]:
     return {p.name: digest_of_file(p) for p in last.glob("*.safetensors")}
 
 
-@pytest.mark.parametrize("method", [m for n, m in METHODS.items() if n not in ("QLoRA", "full")], ids=str)
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if m.lora is not None], ids=str)
 def test_an_adapter_fits_the_base_as_it_was_published(job: Job, method: Method) -> None:
     job.method = method
     run, folder = published(job)

@@ -137,6 +137,15 @@ class FineTuneJobSpec(ApiModel):
             " their scales lie apart from them; use lora",
         ),
         Rule(
+            f"!({_STRATEGY} in ['HSDP', 'FSDP'] && has(self.full) && has(self.full.optimizer) &&"
+            " self.full.optimizer == 'AdamW8bit')",
+            lambda spec: (
+                spec.planner.strategy not in ("HSDP", "FSDP") or spec.full is None or spec.full.optimizer != "AdamW8bit"
+            ),
+            "planner.strategy must be DDP or Auto with full.optimizer AdamW8bit: its moments share scales in blocks of"
+            " 256, which weights that are dealt out over processes cut through; use AdamW",
+        ),
+        Rule(
             f"{_STRATEGY} != 'FSDP' || {_NODES} > 1 || {_PROCESSES} > 1",
             lambda spec: spec.planner.strategy != "FSDP" or spec.resources.nodes * spec.resources.processes > 1,
             "planner.strategy FSDP needs several processes: raise resources.nodes or resources.accelerator.perNode",

@@ -131,8 +131,19 @@ class QLora(ApiModel):
     )
 
 
+#: How updates are made from gradients, by how the moments of Adam are kept.
+Optimizer = Literal["AdamW", "AdamW8bit"]
+
+
 class Full(ApiModel):
-    """Full fine-tuning: every weight learns, in FP32 beside two FP32 moments: 16 bytes of memory a parameter."""
+    """Full fine-tuning: every weight learns, in FP32."""
+
+    optimizer: Optimizer = Field(
+        default="AdamW",
+        description="AdamW: both moments of a weight in FP32, with weight and gradient 16 bytes a parameter."
+        " AdamW8bit (Dettmers et al. 2022): moments as 8-bit numbers in blocks of 256 with a scale each, 10 bytes a"
+        " parameter; those of the embedding stay in FP32. Default: AdamW.",
+    )
 
 
 class Method(ApiModel):

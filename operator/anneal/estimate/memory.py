@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anneal.api.estimate import Linear, ModelShape
+from anneal.api.methods import Optimizer
 
 GIB = 1024**3
-#: What a parameter that is trained takes: float32 value, gradient and two moments of Adam.
-TRAINED_BYTES = 16
-#: Adapter and moments once more, as the bytes of a checkpoint that is being written; on CPU only.
-STAGED_BYTES = 12
+#: What a parameter that is trained takes: its value or its gradient in float32, the two moments of Adam in float32, or
+#: in 8 bits with a float32 scale for each block of 256 (bitsandbytes).
+VALUE_BYTES = 4
+MOMENTS_BYTES = 8
+SHORT_MOMENTS_BYTES = 2 * (1 + 4 / 256)
+#: What bitsandbytes makes of a tensor on CPU while it updates it, in float32: gradient and two terms of a quotient, and
+#: of 8-bit moments both. On accelerators updates are made in place.
+UPDATE_BYTES = 12
+SHORT_UPDATE_BYTES = 20
 #: The most bytes of a checkpoint that are gathered from all ranks and not written yet: a file and its copy.
 GATHERED_PIECES = 4 * GIB
 #: A logit at the largest moment of cross-entropy, by the bytes of a value: its score in float32, which becomes its
@@ -81,6 +87,7 @@ class Work:
         labelled: share of the tokens that are learned, 0 to 1.
         keys_per_token: copies of keys and values for one token that is computed; more than 1 where rows share
             beginnings, whose keys each of them has.
+        optimizer: which tells how long the moments of a weight are.
         shards: ranks that the weights of the base, and all that goes with a weight that learns, are dealt out to;
             adapters are whole on each.
     """
@@ -93,6 +100,7 @@ class Work:
     device: Device
     keys_per_token: float = 1.0
     shards: int = 1
+    optimizer: Optimizer = "AdamW"
 
 
 @dataclass(frozen=True)
@@ -203,8 +211,8 @@ def memory(work: Work, plan: PassPlan) -> Memory:
     parts = (
         round(frozen * work.weight_bytes / work.shards),
         _trainable_bytes(work),
-        # The loss and the last layer's backward pass are two moments; only the larger needs room.
-        kept_bytes(work, plan) + max(0, working_bytes(work, plan) - loss),
+        # The loss, the last layer's backward pass and the update are three moments; only the largest needs room.
+        max(kept_bytes(work, plan) + max(0, working_bytes(work, plan) - loss), update_bytes(work) - loss),
         loss,
     )
     gathered = gathered_bytes(work)
@@ -214,11 +222,29 @@ def memory(work: Work, plan: PassPlan) -> Memory:
 
 def _trainable_bytes(work: Work) -> int:
     """What learns, with gradients and moments; on CPU also as the bytes of the checkpoint that is being written."""
-    trained = trainable_parameters(work.shape, work.adapter)
+    values, moments = VALUE_BYTES * trainable_parameters(work.shape, work.adapter), moments_bytes(work)
     dealt = work.shards if work.adapter is None else 1
-    staged = 0 if work.device == "Accelerator" else trained * STAGED_BYTES
+    staged = 0 if work.device == "Accelerator" else values + moments
     # What is dealt out is gathered and written in pieces.
-    return trained * TRAINED_BYTES // dealt + (staged if dealt == 1 else min(staged, GATHERED_PIECES))
+    return (2 * values + moments) // dealt + (staged if dealt == 1 else min(staged, GATHERED_PIECES))
+
+
+def moments_bytes(work: Work) -> int:
+    """Both moments of all that learns. With AdamW8bit those of the embedding stay in float32 (Dettmers et al. 2022)."""
+    trained = trainable_parameters(work.shape, work.adapter)
+    if work.optimizer == "AdamW":
+        return MOMENTS_BYTES * trained
+    long = work.shape.embedding_parameters
+    return MOMENTS_BYTES * long + round(SHORT_MOMENTS_BYTES * (trained - long))
+
+
+def update_bytes(work: Work) -> int:
+    """What AdamW8bit makes beside weights, gradients and moments, a tensor at a time. AdamW works in place."""
+    if work.optimizer == "AdamW" or work.device == "Accelerator":
+        return 0
+    stacks = work.shape.expert_parameters // max(1, work.shape.moe_layers)
+    largest = max(work.shape.head_parameters, stacks, *(i * o for _, i, o, _ in work.shape.linears))
+    return max(SHORT_UPDATE_BYTES * largest, UPDATE_BYTES * work.shape.embedding_parameters)
 
 
 def gathered_bytes(work: Work) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anneal.api.estimate import ModelShape, RowShape, Strategy
-from anneal.api.methods import Method
+from anneal.api.methods import Method, Optimizer
 from anneal.estimate.memory import Adapter, Device, Work
 
 #: A weight of 4-bit NormalFloat: half a byte and the scale of its block of 64, in float32 or quantised again.
@@ -19,6 +19,11 @@ def adapter_of(method: Method) -> Adapter | None:
         return None
     stacks = tuple(method.lora.target_parameters) if method.lora is not None else ()
     return Adapter(tuned.rank, tuple(tuned.target_modules), float(tuned.dropout) > 0, tuned.dora, stacks)
+
+
+def optimizer_of(method: Method) -> Optimizer:
+    """What makes updates from gradients. Adapters are small: their moments are always in float32."""
+    return method.full.optimizer if method.full is not None else "AdamW"
 
 
 def frozen_bytes(method: Method, shape: ModelShape, value_bytes: int) -> float:
@@ -39,12 +44,14 @@ def work_of(method: Method, shape: ModelShape, rows: RowShape, value_bytes: int,
         value_bytes=value_bytes,
         labelled=min(1.0, rows.answer_tokens / rows.tokens),
         device=device,
+        optimizer=optimizer_of(method),
     )
 
 
 def strategies(method: Method) -> frozenset[Strategy]:
-    """How a method can be spread. The scales of 4-bit weights lie apart from them and are not dealt out."""
-    return frozenset(("DDP",)) if method.qlora is not None else frozenset(("DDP", "HSDP", "FSDP"))
+    """How a method can be spread. Scales of 4-bit weights and of 8-bit moments lie apart and are not dealt out."""
+    whole = method.qlora is not None or optimizer_of(method) == "AdamW8bit"
+    return frozenset(("DDP",)) if whole else frozenset(("DDP", "HSDP", "FSDP"))
 
 
 def loaded_bytes(work: Work) -> int:

@@ -9,7 +9,7 @@ from tests.unit.estimate.test_memory import WORK
 
 from anneal.api.estimate import Strategy
 from anneal.api.methods import Full, Lora, Method, QLora
-from anneal.estimate.memory import GIB, TRAINED_BYTES, PassPlan, layer_parameters, memory
+from anneal.estimate.memory import GIB, PassPlan, layer_parameters, memory
 from anneal.estimate.methods import strategies
 from anneal.estimate.spread import Ranks, fewest_ranks, spread
 
@@ -50,11 +50,12 @@ def test_what_is_dealt_out_has_a_part_of_the_memory_and_an_adapter_is_whole_ever
     assert part.trainable == whole.trainable
     assert (whole.gathered, part.gathered) == (0, 2 * round(2 * 131_072 * 5120 + 2 * layer_parameters(WORK.shape)))
     all_learn = memory(replace(ALL_LEARN, shards=8), plan)
-    assert all_learn.trainable == pytest.approx(TRAINED_BYTES * WORK.shape.parameters / 8)
+    assert all_learn.trainable == pytest.approx(16 * WORK.shape.parameters / 8)
 
 
-def test_four_bits_are_never_dealt_out() -> None:
+def test_what_has_its_scales_apart_is_never_dealt_out() -> None:
     assert strategies(Method(qlora=QLora())) == {"DDP"}
+    assert strategies(Method(full=Full(optimizer="AdamW8bit"))) == {"DDP"}
     assert strategies(Method(full=Full())) == EVERY
     assert spread(WORK, GIB, 2048, 8192, Ranks(2, 8), frozenset(("DDP",))).plan is None
 

@@ -18,7 +18,7 @@ import torch
 from anneal.api.estimate import ModelShape, Strategy
 from anneal.api.methods import Method
 from anneal.estimate.memory import GIB, MOST_PASS_TOKENS, Device, PassPlan, Work, choose, smallest
-from anneal.estimate.methods import adapter_of, strategies, work_of
+from anneal.estimate.methods import adapter_of, optimizer_of, strategies, work_of
 from anneal.estimate.shape import shape_of
 from anneal.estimate.spread import spread
 from anneal_trainer.fit import prefix
@@ -96,6 +96,7 @@ def _work(model: Any, method: Method, rows: TrainingRows, device: torch.device, 
         labelled=kind.answer_tokens / kind.tokens,
         device=on,
         keys_per_token=1.0 if adapter and adapter.drops else keys_per_token(rows),
+        optimizer=optimizer_of(method),
     )
 
 

@@ -19,6 +19,7 @@ import torch
 from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.estimate import Strategy
 from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
+from anneal.estimate.methods import optimizer_of
 from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, Unavailable, UserMistake
 from anneal_trainer.fit import memory, moe, tensors, validation
@@ -26,6 +27,7 @@ from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import Checkpoint, CheckpointStore, fingerprint, passed_over
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
 from anneal_trainer.fit.methods import Learner, learner
+from anneal_trainer.fit.optimizer import optimizer
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.saver import Saver
@@ -153,17 +155,16 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
     way = memory.pass_plan(learns.model, run.method, prepared, run.training.tokens_per_step, place, dtype)
     memory.recompute(learns.model, way)
     preemption.check("loading the base model")
-    trainable = [p for _, p in learns.trainable]
     _LOG.info(
         "%d rows, %d steps, %d trainable parameters on %s in %s, passes of up to %d tokens",
-        len(prepared), plan.total_steps, sum(p.numel() for p in trainable), device, dtype, way.tokens,
+        len(prepared), plan.total_steps, sum(p.numel() for _, p in learns.trainable), device, dtype, way.tokens,
     )  # fmt: skip
     passes = quickest(learns.model, prepared, device, way.tokens, dtype)
     passes = replace(passes, notes=(*slow, *passes.notes))
     _LOG.info("rows are run %s", passes.way.lower())
     return Trainer(
         learner=learns,
-        optimizer=_optimizer(trainable, float(run.training.weight_decay)),
+        optimizer=optimizer(learns, optimizer_of(run.method), float(run.training.weight_decay)),
         passes=passes,
         plan=plan,
         training=run.training,
@@ -193,15 +194,6 @@ def _load(run: FitRun, dtype: torch.dtype, device: torch.device, placed: Placeme
         return loaded
 
     return learner(run, dtype, device) if placed.shards == 1 else ranks.in_turn(dealt)
-
-
-def _optimizer(trainable: list[torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW whose decay leaves out vectors: norms, biases and magnitudes have no reason to be near zero."""
-    groups = [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def _precision(run: FitRun, device: torch.device) -> torch.dtype:

@@ -19,9 +19,9 @@ from torch.distributed.tensor import DTensor
 
 from anneal_trainer.fit.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MASTERS, OPTIMIZER, Checkpoint
 from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.optimizer import count, kept
 from anneal_trainer.fit.sharding import like, whole
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 #: A file holds at most this many bytes, or one tensor: its tensors are copied from the accelerator together.
 _FILE_BYTES = 2 * 1024**3
 
@@ -89,7 +89,7 @@ def take_part(learner: Learner, optimizer: torch.optim.Optimizer) -> None:
 
 def _moments(learner: Learner, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """By name, in the order of names, as files have them: all ranks put tensors together in the same order."""
-    moments = {f"{name}.{m}": optimizer.state[p][m] for name, p in learner.trainable for m in _MOMENTS}
+    moments = {f"{name}.{key}": t for name, p in learner.trainable for key, t in kept(optimizer, p).items()}
     return {name: moments[name] for name in sorted(moments)}
 
 
@@ -106,8 +106,8 @@ def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Opt
     from anneal_trainer.fit.methods import lora
 
     trainable = dict(learner.trainable)
-    moments = read(checkpoint.path, OPTIMIZER)
-    _check(moments, {f"{n}.{m}": p for n, p in trainable.items() for m in _MOMENTS})
+    moments, current_moments = read(checkpoint.path, OPTIMIZER), _moments(learner, optimizer)
+    _check(moments, current_moments)
     if _is_adapter(learner):
         from peft import set_peft_model_state_dict
 
@@ -120,12 +120,10 @@ def restore(checkpoint: Checkpoint, learner: Learner, optimizer: torch.optim.Opt
         _check(saved, trainable)
         for name, parameter in trainable.items():
             parameter.data.copy_(like(saved[name], parameter))
-    for name, parameter in trainable.items():
-        optimizer.state[parameter] = {
-            # Fused AdamW keeps its step count beside the parameter.
-            "step": torch.tensor(float(checkpoint.manifest.step), device=parameter.device),
-            **{moment: like(moments[f"{name}.{moment}"], parameter) for moment in _MOMENTS},
-        }
+    for name, moment in current_moments.items():
+        moment.copy_(like(moments[name], moment))
+    for parameter in trainable.values():
+        count(optimizer, parameter, checkpoint.manifest.step)
 
 
 def read(folder: Path, stem: str) -> dict[str, torch.Tensor]:

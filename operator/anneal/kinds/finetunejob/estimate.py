@@ -22,6 +22,7 @@ from anneal.estimate.memory import (
     Memory,
     PassPlan,
     Work,
+    choose,
     memory,
     recomputed_share,
     smallest,
@@ -237,7 +238,7 @@ def _way_out(spec: FineTuneJobSpec, sizes: Sizes, need: Memory, place: Place, pl
     """What is there, and the smallest that would do."""
     wants = round(need.total / USABLE)
     has = _gib(place.memory or 0)
-    shorter = "lower spec.training.maxLength or take a smaller base model"
+    shorter = f"{_short_moments(spec, sizes, place)}lower spec.training.maxLength or take a smaller base model"
     if spec.resources.accelerator is None:
         processes = spec.resources.processes
         shared = f" for {processes} processes" if processes > 1 else ""
@@ -253,6 +254,17 @@ def _way_out(spec: FineTuneJobSpec, sizes: Sizes, need: Memory, place: Place, pl
         f" ({_gib(enough.memory_mib * MIB)}): name it in spec.resources.accelerator.products of a new FineTuneJob, or"
         f" {shorter}"
     )
+
+
+def _short_moments(spec: FineTuneJobSpec, sizes: Sizes, place: Place) -> str:
+    """Advice to keep moments in 8 bits, where that would do; else empty."""
+    work = _work(spec, sizes)
+    if (
+        spec.full is None
+        or choose(replace(work, optimizer="AdamW8bit"), place.memory or 0, sizes.rows.longest, 1) is None
+    ):
+        return ""
+    return "set spec.full.optimizer to AdamW8bit, "
 
 
 def _more(spec: FineTuneJobSpec, sizes: Sizes, place: Place) -> str | None:
