@@ -41,21 +41,31 @@ class Work(Collector):
         step = GaugeMetricFamily("anneal_work_step", "Optimizer steps, or answers, done.", labels=labels)
         loss = GaugeMetricFamily("anneal_training_loss", "Mean loss per answer token of late steps.", labels=labels)
         rate = GaugeMetricFamily("anneal_training_tokens_per_second", "Training throughput, tokens/s.", labels=labels)
+        seconds = GaugeMetricFamily(
+            "anneal_training_step_seconds", "Mean time of late steps, in seconds.", labels=labels
+        )
+        mfu = GaugeMetricFamily("anneal_training_mfu", "Model FLOP utilisation of late steps, 0 to 1.", labels=labels)
+        memory = GaugeMetricFamily("anneal_training_memory_bytes", "Memory at the largest moment.", labels=labels)
         for key, report in self._told():
             of = [key.kind, key.namespace, key.name]
             percent.add_metric(of, report.percent)
             step.add_metric(of, report.step)
-            if report.loss is not None and (value := _number(report.loss)) is not None:
-                loss.add_metric(of, value)
-            if report.tokens_per_second is not None:
-                rate.add_metric(of, report.tokens_per_second)
-        yield from (percent, step, loss, rate)
+            for gauge, told in (
+                (loss, report.loss),
+                (rate, report.tokens_per_second),
+                (seconds, report.step_seconds),
+                (mfu, report.mfu),
+                (memory, report.peak_memory_bytes),
+            ):
+                if (value := _number(told)) is not None:
+                    gauge.add_metric(of, value)
+        yield from (percent, step, loss, rate, seconds, mfu, memory)
 
 
-def _number(text: str) -> float | None:
+def _number(told: str | int | None) -> float | None:
     """What a pod calls a number, or None: pods are not trusted to send one."""
     try:
-        return float(text)
+        return float(told) if told is not None else None
     except ValueError:
         return None
 

@@ -27,7 +27,7 @@ from anneal_trainer.fit.checkpoint import CheckpointStore
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
 from anneal_trainer.fit.saver import Saver
-from anneal_trainer.fit.state import LossPoint, TrainingState
+from anneal_trainer.fit.state import Point, TrainingState
 from anneal_trainer.prepare.template import Rendered
 from anneal_trainer.rows import TrainingRows, flatten
 
@@ -157,7 +157,7 @@ def test_saving_beside_steps_of_the_demo(tmp_path: Path) -> None:
     with Saver(CheckpointStore(tmp_path / "checkpoints", "bench", keep=2), 0) as saver:
         for number in range(1, 6):
             state = TrainingState()
-            state.record(LossPoint(step=25 * number, loss_sum=1.0, tokens=1), tokens=1, computed=1, seconds=1.0)
+            state.record(Point(step=25 * number, loss_sum=1.0, tokens=1))
             began, used = time.monotonic(), time.process_time()
             saver.start(state, tensors.content(Learner(tuned), optimizer, "pvc://hub/smollm2"))
             waits.append(time.monotonic() - began)

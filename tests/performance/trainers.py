@@ -25,6 +25,7 @@ from anneal.api.training import Training
 from anneal_trainer.fit import loop
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.pace import Meter
 from anneal_trainer.fit.passes import Way, quickest
 from anneal_trainer.fit.ranks import Alone
 from anneal_trainer.fit.sharding import Whole
@@ -47,7 +48,8 @@ def ours(tuned: Any, rows: TrainingRows, tokens_per_step: int = 2048, way: Way |
     assert passes.notes == (), passes.notes
     if way is not None:
         passes = replace(passes, way=way)
-    trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone(), Whole())
+    meter = Meter(passes.device)
+    trainer = loop.Trainer(Learner(tuned), optimizer, passes, plan, training, Preemption(), Alone(), Whole(), meter)
     began = time.process_time()
     loop.train(trainer, state, lambda: None)
     seconds = time.process_time() - began

@@ -46,6 +46,7 @@ from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.loss import in_pieces
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
+from anneal_trainer.fit.pace import Meter
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Alone
 from anneal_trainer.fit.sharding import Whole
@@ -197,8 +198,9 @@ def ours(model: Any, rows: TrainingRows, tokens_per_step: int, plan: PassPlan, b
     passes = quickest(model, rows, bench.device, plan.tokens, bench.dtype)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     trainer = loop.Trainer(
-        Learner(model), optimizer, passes, steps, _training(tokens_per_step, bench), Preemption(), Alone(), Whole()
-    )
+        Learner(model), optimizer, passes, steps, _training(tokens_per_step, bench), Preemption(), Alone(), Whole(),
+        Meter(bench.device),
+    )  # fmt: skip
     pace, state, seen = Pace(bench), TrainingState(), []
 
     def after() -> None:

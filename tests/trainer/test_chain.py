@@ -38,7 +38,7 @@ def outcome(job: Job) -> dict[str, Any]:
     state = json.loads((last / "state.json").read_text())
     return {
         "step": state["step"],
-        "losses": state["curve"],
+        "losses": [{key: point[key] for key in ("step", "loss_sum", "tokens", "computed")} for point in state["curve"]],
         "adapter": digest_of_file(last / "adapter_model.safetensors"),
         "moments": digest_of_file(last / "optimizer.safetensors"),
     }

@@ -14,7 +14,7 @@ from tests.trainer.test_chain import outcome
 
 from anneal.api.artifacts import verify_artifact
 from anneal_trainer.fit.checkpoint import CheckpointStore
-from anneal_trainer.fit.state import LossPoint, TrainingState
+from anneal_trainer.fit.state import Point, TrainingState
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.prepare.run import prepare
 from anneal_trainer.publish.run import publish
@@ -22,7 +22,7 @@ from anneal_trainer.publish.run import publish
 
 def state_at(step: int) -> TrainingState:
     state = TrainingState()
-    state.record(LossPoint(step=step, loss_sum=1.0, tokens=1), tokens=1, computed=1, seconds=0.0)
+    state.record(Point(step=step, loss_sum=1.0, tokens=1))
     return state
 
 

@@ -39,14 +39,22 @@ def test_the_page_is_whole_and_nothing_in_it_can_run() -> None:
     tags = Tags(text)
     assert tags.open == []
     assert not {"script", "img", "iframe", "link"} & set(tags.seen)
-    assert tags.seen.count("svg") == 2
+    assert tags.seen.count("svg") == 5
     assert "default-src 'none'" in text
     assert "90,000" in text
     assert "300</b><span>tokens a second" in text
 
 
 def test_a_run_of_one_step_has_no_picture_and_says_so() -> None:
-    assert page({**REPORT, "loss": [[1, 3.0]]}, [(1.0, 1e-3)], {"read": 1}).count("Too few steps") == 2
+    one = {**REPORT, "history": REPORT["history"][:1]}
+    assert page(one, [(1.0, 1e-3)], {"read": 1}).count("Too few steps") == 4
+
+
+def test_utilisation_that_is_not_known_is_not_shown() -> None:
+    history = [{k: v for k, v in told.items() if k != "mfu"} for told in REPORT["history"]]
+    trained = {k: v for k, v in REPORT["trained"].items() if k != "mfu"}
+    assert "utilisation" not in page({**REPORT, "history": history, "trained": trained}, [], {"read": 1})
+    assert "0.400</b><span>model FLOP utilisation" in training_page()
 
 
 @pytest.mark.parametrize(

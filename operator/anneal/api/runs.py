@@ -177,6 +177,9 @@ class FitRun(ApiModel):
     method: Method = Field(description="What learns.")
     training: Training = Field(description="Hyperparameters, settled for the method.")
     ranks: Ranks | None = Field(default=None, description="The processes, if there are several.")
+    teraflops: dict[str, float] = Field(
+        default_factory=dict, description="Dense bfloat16 arithmetic of accelerators, in TFLOP/s, by product."
+    )
     workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with prepare and publish.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
 
@@ -360,6 +363,9 @@ class ProgressReport(ApiModel):
     total_steps: int = Field(default=0, ge=0, description="Steps (or answers) in all.")
     loss: str | None = Field(default=None, max_length=32, description="Mean loss per answer token of late steps.")
     tokens_per_second: int | None = Field(default=None, ge=0, description="Throughput, in tokens/s.")
+    step_seconds: str | None = Field(default=None, max_length=32, description="Mean time of late steps, in seconds.")
+    mfu: str | None = Field(default=None, max_length=32, description="Model FLOP utilisation of late steps, 0 to 1.")
+    peak_memory_bytes: int | None = Field(default=None, ge=0, description="Memory at the largest moment, in bytes.")
     validation_loss: str | None = Field(default=None, max_length=32, description="Loss of the rows set aside.")
     checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
     resumes: int = Field(default=0, ge=0, description="Times that training was interrupted and went on so far.")

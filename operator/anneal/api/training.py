@@ -160,6 +160,21 @@ Remarks = Annotated[
 ]
 
 
+Mfu = Annotated[str, Field(max_length=32)]
+_MFU = (
+    "Model FLOP utilisation, 0 to 1: operations that the model asks for in that time, over those that the accelerators"
+    " can do; absent where their peak is not known."
+)
+PeakBytes = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="Memory at the largest moment, in bytes: tensors on the first accelerator, or on CPU all of the"
+        " first process.",
+    ),
+]
+
+
 class Progress(ApiModel):
     """How far training is. Lossy: a gap loses nothing but this view."""
 
@@ -171,6 +186,13 @@ class Progress(ApiModel):
     tokens_per_second: int | None = Field(
         default=None, ge=0, description="Tokens of rows trained on per second, in tokens/s; padding does not count."
     )
+    step_seconds: str | None = Field(
+        default=None,
+        max_length=32,
+        description="Mean time of late steps, in seconds, without saving and validating.",
+    )
+    mfu: Mfu | None = Field(default=None, description=f"{_MFU} Of late steps.")
+    peak_memory_bytes: PeakBytes | None = None
     validation_loss: str | None = Field(
         default=None, max_length=32, description="Mean loss per answer token of the rows set aside."
     )
@@ -189,6 +211,8 @@ class TrainingStatus(ApiModel):
         description="Tokens that went through the model: padding counts, beginnings that rows share count once a pass.",
     )
     seconds: int = Field(ge=0, description="Time spent in training steps, in seconds, over all attempts.")
+    mfu: Mfu | None = Field(default=None, description=f"{_MFU} Of all steps.")
+    peak_memory_bytes: PeakBytes | None = None
     validation_loss: str | None = Field(
         default=None, max_length=32, description="Mean loss per answer token of the rows set aside, at its best."
     )

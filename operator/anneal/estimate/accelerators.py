@@ -7,7 +7,7 @@ Names are those of the node label `nvidia.com/gpu.product`, which GPU feature di
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,8 @@ MEMORY_LABEL = "nvidia.com/gpu.memory"
 #: Resource names of slices: `nvidia.com/mig-3g.40gb` has 3 of the 7 slices of a card, and 40 GB.
 _SLICE = re.compile(r"(?:^|[/-])mig-(\d+)g\.(\d+)gb$", re.IGNORECASE)
 _SLICES = 7
+#: What a driver adds to the name of a card for a slice of it.
+_SLICE_OF = re.compile(r"-MIG-(\d+)g\.\d+gb$", re.IGNORECASE)
 
 
 class AcceleratorType(BaseModel):
@@ -85,6 +87,19 @@ def target(wanted: Accelerator, known: Sequence[AcceleratorType]) -> Target:
         return Target(least.product, least.memory_mib * MIB, least.teraflops * 1e12)
     memory = bytes_of(wanted.min_memory) if wanted.min_memory is not None else None
     return Target(next(iter(wanted.products), wanted.resource_name), memory, None)
+
+
+def peak_of(driver_name: str, teraflops: Mapping[str, float]) -> float | None:
+    """FLOP/s at most of the card, or slice of a card, that its driver calls so; None when it is not in the table.
+
+    GPU feature discovery makes its label of that name, with dashes for blanks.
+    """
+    name = "-".join(driver_name.split())
+    part = _SLICE_OF.search(name)
+    whole = teraflops.get(_SLICE_OF.sub("", name))
+    if whole is None:
+        return None
+    return whole * 1e12 * (int(part[1]) / _SLICES if part else 1)
 
 
 def smallest_that_holds(needed: int, known: Sequence[AcceleratorType]) -> AcceleratorType | None:

@@ -19,6 +19,15 @@ from anneal.reconcile.queue import Queue
 from anneal.reconcile.reconciler import Outcome, Result
 
 OTHER = Key("Evaluation", "team", "other")
+REPORT = ProgressReport(
+    percent=25,
+    step=7,
+    loss="0.5",
+    tokens_per_second=1200,
+    step_seconds="0.25",
+    mfu="0.412",
+    peak_memory_bytes=2 * 10**9,
+)
 
 
 @dataclass
@@ -84,7 +93,7 @@ def test_a_leader_is_sick_when_resyncs_stop(process: Process) -> None:
 async def test_the_three_endpoints_answer(process: Process) -> None:
     metrics = Metrics()
     told = [
-        (KEY, ProgressReport(percent=25, step=7, loss="0.5", tokens_per_second=1200)),
+        (KEY, REPORT),
         (OTHER, ProgressReport(percent=3, loss="very low")),
     ]
     metrics.leads(process.queue, lambda: told)
@@ -121,4 +130,7 @@ async def test_the_three_endpoints_answer(process: Process) -> None:
     assert f"anneal_work_step{{{of}}} 7.0" in lines
     assert f"anneal_training_loss{{{of}}} 0.5" in lines
     assert f"anneal_training_tokens_per_second{{{of}}} 1200.0" in lines
+    assert f"anneal_training_step_seconds{{{of}}} 0.25" in lines
+    assert f"anneal_training_mfu{{{of}}} 0.412" in lines
+    assert f"anneal_training_memory_bytes{{{of}}} 2e+09" in lines
     assert [line for line in lines if line.startswith("anneal_training_loss{") and OTHER.name in line] == []

@@ -21,11 +21,12 @@ from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit import room
 from anneal_trainer.fit.batches import Indices, Step, StepPlan
 from anneal_trainer.fit.methods import Learner
+from anneal_trainer.fit.pace import Meter
 from anneal_trainer.fit.passes import Passes
 from anneal_trainer.fit.ranks import Ranks
 from anneal_trainer.fit.schedule import learning_rate
 from anneal_trainer.fit.sharding import Placement
-from anneal_trainer.fit.state import LossPoint, TrainingState
+from anneal_trainer.fit.state import Point, TrainingState
 from anneal_trainer.preemption import Preemption
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Trainer:
     preemption: Preemption
     ranks: Ranks
     placement: Placement
+    meter: Meter
 
 
 def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]) -> None:
@@ -67,8 +69,8 @@ def train(trainer: Trainer, state: TrainingState, after_step: Callable[[], None]
                 f" training.learningRate (now {trainer.training.learning_rate}) or set training.precision to FP32",
             )
         now = time.monotonic()
-        point = LossPoint(step=step.number, loss_sum=done.loss_sum, tokens=done.labelled)
-        state.record(point, done.tokens, done.computed, now - began)
+        point = Point(step=step.number, loss_sum=done.loss_sum, tokens=done.labelled)
+        state.record(trainer.meter.measured(point, done.tokens, done.computed, now - began))
         if now - logged > _LOG_SECONDS or step.number == trainer.plan.total_steps:
             _LOG.info(
                 "step %d of %d, loss %s, %.0f tokens/s of rows, %.0f tokens/s computed",

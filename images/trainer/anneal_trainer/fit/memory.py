@@ -52,9 +52,9 @@ def strategy(
     if shape is None:
         return "DDP"
     on: Device = "CPU" if place.device.type == "cpu" else "Accelerator"
-    work = work_of(method, shape, rows.shape(), value_bytes, on)
+    asked = work_of(method, shape, rows.shape(), value_bytes, on)
     longest, most = int(rows.lengths.max()), _most_tokens(tokens_per_step)
-    return spread(work, place.available, longest, most, ranks_here(), strategies(method)).strategy
+    return spread(asked, place.available, longest, most, ranks_here(), strategies(method)).strategy
 
 
 def pass_plan(
@@ -62,8 +62,8 @@ def pass_plan(
 ) -> PassPlan:
     """The quickest way for a rank to run its part of a step; the one with the least memory when none seems to fit."""
     available, longest = place.available, int(rows.lengths.max())
-    work = replace(_work(model, method, rows, place.device, arithmetic), shards=place.shards)
-    plan = choose(work, available, longest, _most_tokens(tokens_per_step))
+    dealt = replace(work(model, method, rows, place.device, arithmetic), shards=place.shards)
+    plan = choose(dealt, available, longest, _most_tokens(tokens_per_step))
     if plan is None:
         _LOG.warning("%.1f GiB are less than one row of %d tokens seems to need", available / GIB, longest)
     return plan or smallest(longest)
@@ -82,7 +82,8 @@ def recompute(model: Any, plan: PassPlan) -> None:
         )
 
 
-def _work(model: Any, method: Method, rows: TrainingRows, device: torch.device, arithmetic: torch.dtype) -> Work:
+def work(model: Any, method: Method, rows: TrainingRows, device: torch.device, arithmetic: torch.dtype) -> Work:
+    """What is trained, by the model as it was loaded."""
     adapter, kind, size = adapter_of(method), rows.shape(), arithmetic.itemsize
     base = {n: p for n, p in model.named_parameters() if adapter is None or not p.requires_grad}
     frozen = [p for p in base.values() if not p.requires_grad]

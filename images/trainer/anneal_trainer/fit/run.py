@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -18,8 +17,9 @@ import torch
 
 from anneal.api.artifacts import DigestMismatchError, verify_base_model
 from anneal.api.estimate import Strategy
-from anneal.api.runs import FitData, FitRun, ProgressReport, RunResult
+from anneal.api.runs import FitData, FitRun, RunResult
 from anneal.estimate.methods import optimizer_of
+from anneal.estimate.time import flops_per_token
 from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, Unavailable, UserMistake
 from anneal_trainer.fit import memory, moe, tensors, validation
@@ -28,6 +28,7 @@ from anneal_trainer.fit.checkpoint import Checkpoint, CheckpointStore, fingerpri
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
 from anneal_trainer.fit.methods import Learner, learner
 from anneal_trainer.fit.optimizer import optimizer
+from anneal_trainer.fit.pace import Meter, Pace, peak_flops
 from anneal_trainer.fit.passes import quickest
 from anneal_trainer.fit.ranks import Ranks, joined
 from anneal_trainer.fit.saver import Saver
@@ -171,7 +172,15 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         preemption=preemption,
         ranks=ranks,
         placement=placed,
+        meter=_meter(run, learns, prepared, device, dtype),
     )
+
+
+def _meter(run: FitRun, learns: Learner, rows: TrainingRows, device: torch.device, dtype: torch.dtype) -> Meter:
+    """What steps are measured by: the operations of this model, and the accelerators of all ranks."""
+    work = memory.work(learns.model, run.method, rows, device, dtype)
+    peak = peak_flops(device, dtype, run.teraflops)
+    return Meter(device, flops_per_token(work, rows.shape(), 0.0), peak * ranks_here().count if peak else None)
 
 
 def _strategy(run: FitRun, prepared: TrainingRows, place: memory.Place, dtype: torch.dtype) -> Strategy:
@@ -209,15 +218,6 @@ class StoppedEarly(Exception):  # noqa: N818 - a way to leave the loop, not an e
     """Nothing is gained any more."""
 
 
-@dataclass
-class _Pace:
-    """How fast this attempt is, for the time that is left."""
-
-    began: float = field(default_factory=time.monotonic)
-    steps: int = 0
-    tokens: int = 0
-
-
 def _train_and_save(
     run: FitRun,
     trainer: Trainer,
@@ -228,7 +228,7 @@ def _train_and_save(
 ) -> None:
     """Runs the loop, saving and reporting after steps, and once more when told to go."""
     kept_step = state.step
-    pace = _Pace(tokens=-state.tokens, steps=-state.step)
+    pace = Pace(state, trainer.plan.total_steps)
 
     def save() -> None:
         nonlocal kept_step
@@ -249,7 +249,7 @@ def _train_and_save(
             stopped = bool(trainer.ranks.agreed(int(validation.has_stopped(run.training, state))))
         if best or stopped or state.step % run.training.checkpoint.every_steps == 0 or state.step == total:
             save()
-        reporter.report(_report(state, total, pace, saver.saved_step))
+        reporter.report(pace.report(saver.saved_step))
         if stopped:
             raise StoppedEarly
 
@@ -260,13 +260,13 @@ def _train_and_save(
     except StopRequested:
         save()
         saver.finish()
-        reporter.report(_report(state, trainer.plan.total_steps, pace, kept_step))
+        reporter.report(pace.report(kept_step))
         raise Preempted(
             f"preempted at step {state.step} of {trainer.plan.total_steps}",
             FitData(training=state.status(), checkpoint_step=kept_step, resumes=state.resumes),
         ) from None
     saver.finish()
-    reporter.report(_report(state, trainer.plan.total_steps, pace, kept_step))
+    reporter.report(pace.report(kept_step))
 
 
 def _validate(trainer: Trainer, held: TrainingRows, state: TrainingState) -> bool:
@@ -280,20 +280,3 @@ def _validate(trainer: Trainer, held: TrainingRows, state: TrainingState) -> boo
             [f"ended early at step {state.step} of {trainer.plan.total_steps}: the validation loss fell no more"]
         )
     return best
-
-
-def _report(state: TrainingState, total_steps: int, pace: _Pace, saved_step: int) -> ProgressReport:
-    seconds = max(1e-3, time.monotonic() - pace.began)
-    steps = pace.steps + state.step
-    return ProgressReport(
-        percent=100 * state.step // total_steps,
-        eta_seconds=round((total_steps - state.step) * seconds / steps) if steps else None,
-        step=state.step,
-        total_steps=total_steps,
-        loss=state.loss or None,
-        tokens_per_second=round((pace.tokens + state.tokens) / seconds),
-        checkpoint_step=saved_step,
-        resumes=state.resumes,
-        validation_loss=f"{state.validated.loss:.4g}" if state.validated else None,
-        remarks=state.remarks or None,
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 from pydantic import BaseModel, Field
 
@@ -14,19 +15,50 @@ _REMARKS = 8
 _REMARK_LENGTH = 256
 
 
-class LossPoint(BaseModel):
-    """The loss of some steps that end with `step`: its sum over `tokens` answer tokens."""
+class Point(BaseModel):
+    """Some steps that end with `step`, in sums over all ranks.
+
+    Attributes:
+        loss_sum: over the answer tokens, of which there are `tokens`.
+        row_tokens: tokens of the rows.
+        computed: tokens that went through the model: padding counts, beginnings that rows share count once a pass.
+        seconds: in steps, without saving and validating.
+        useful, possible: operations that the model asks for, and those that the accelerators can do in that time; both
+            0 where the latter is not known.
+        peak_bytes: memory at the largest moment so far, of the leading rank.
+    """
 
     step: int
     loss_sum: float
     tokens: int
+    row_tokens: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+    useful: float = 0.0
+    possible: float = 0.0
+    peak_bytes: int = 0
 
     @property
     def mean(self) -> float:
+        """Loss per answer token."""
         return self.loss_sum / max(1, self.tokens)
 
-    def joined(self, later: LossPoint) -> LossPoint:
-        return LossPoint(step=later.step, loss_sum=self.loss_sum + later.loss_sum, tokens=self.tokens + later.tokens)
+    @property
+    def tokens_per_second(self) -> float:
+        return self.row_tokens / max(1e-9, self.seconds)
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOP utilisation (`pace.py`), None where the peak of the accelerator is not known."""
+        return self.useful / self.possible if self.possible else None
+
+    def joined(self, later: Point) -> Point:
+        sums = ("loss_sum", "tokens", "row_tokens", "computed", "seconds", "useful", "possible")
+        return Point(
+            step=later.step,
+            peak_bytes=max(self.peak_bytes, later.peak_bytes),
+            **{name: getattr(self, name) + getattr(later, name) for name in sums},
+        )
 
 
 class Validated(BaseModel):
@@ -43,22 +75,16 @@ class TrainingState(BaseModel):
     """Counters over all attempts. The step is also the data cursor: which rows come next follows from it."""
 
     step: int = 0
-    tokens: int = 0
-    computed: int = 0
-    seconds: float = 0.0
     resumes: int = 0
-    recent: list[LossPoint] = Field(default_factory=list)
-    curve: list[LossPoint] = Field(default_factory=list)
+    recent: list[Point] = Field(default_factory=list)
+    curve: list[Point] = Field(default_factory=list)
     curve_width: int = 1
     remarks: list[str] = Field(default_factory=list)
     validated: Validated | None = None
 
-    def record(self, point: LossPoint, tokens: int, computed: int, seconds: float) -> None:
-        """Counts a step that is done: its loss, the tokens of its rows and those that were computed, its time."""
+    def record(self, point: Point) -> None:
+        """Counts a step that is done."""
         self.step = point.step
-        self.tokens += tokens
-        self.computed += computed
-        self.seconds += seconds
         self.recent = [*self.recent, point][-_RECENT_STEPS:]
         self._extend_curve(point)
 
@@ -84,7 +110,7 @@ class TrainingState(BaseModel):
             short = sentence if len(sentence) <= _REMARK_LENGTH else sentence[: _REMARK_LENGTH - 1] + "…"
             self.remarks = [*(r for r in self.remarks if r != short), short][-_REMARKS:]
 
-    def _extend_curve(self, point: LossPoint) -> None:
+    def _extend_curve(self, point: Point) -> None:
         """The whole run in at most 128 points: when they are used up, neighbours become one."""
         if self.curve and (point.step - 1) % self.curve_width:
             self.curve[-1] = self.curve[-1].joined(point)
@@ -98,21 +124,38 @@ class TrainingState(BaseModel):
     @property
     def loss(self) -> str:
         """Mean loss per answer token over the last steps, four digits; empty before the first step."""
-        if not self.recent:
-            return ""
-        total = self.recent[0]
-        for point in self.recent[1:]:
-            total = total.joined(point)
-        return f"{total.mean:.4g}"
+        return f"{self.lately.mean:.4g}" if self.recent else ""
+
+    @property
+    def lately(self) -> Point:
+        """The last steps as one."""
+        return _as_one(self.recent)
+
+    @property
+    def whole(self) -> Point:
+        """All steps as one."""
+        return _as_one(self.curve)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the rows that were trained on."""
+        return sum(point.row_tokens for point in self.curve)
 
     def status(self) -> TrainingStatus:
+        whole = self.whole
         return TrainingStatus(
             steps=self.step,
             loss=self.loss,
-            tokens=self.tokens,
-            computed_tokens=self.computed,
-            seconds=round(self.seconds),
+            tokens=whole.row_tokens,
+            computed_tokens=whole.computed,
+            seconds=round(whole.seconds),
+            mfu=f"{whole.mfu:.3f}" if whole.mfu is not None else None,
+            peak_memory_bytes=whole.peak_bytes or None,
             validation_loss=f"{self.validated.best_loss:.4g}" if self.validated else None,
             best_step=self.validated.best_step if self.validated else None,
             remarks=self.remarks or None,
         )
+
+
+def _as_one(points: Sequence[Point]) -> Point:
+    return reduce(Point.joined, points, Point(step=0, loss_sum=0.0, tokens=0))

@@ -8,7 +8,8 @@ from typing import Any
 
 from anneal.api.artifacts import Manifest
 from anneal.api.runs import PublishRun
-from anneal_trainer.fit.state import LossPoint, TrainingState
+from anneal_trainer.fit.schedule import learning_rate
+from anneal_trainer.fit.state import Point, TrainingState
 from anneal_trainer.model import published_name
 from anneal_trainer.workspace import Workspace
 
@@ -36,7 +37,7 @@ It stands alone: the base model is not needed.""",
 
 
 def report(run: PublishRun, manifest: Manifest, state: TrainingState, workspace: Workspace) -> dict[str, Any]:
-    """Everything that is known of the training, as JSON. `loss` holds (last step, mean) of stretches of steps."""
+    """Everything that is known of the training, as JSON. `history` tells of stretches of steps, by the last of each."""
     return {
         "object": run.object.to_json(),
         "digest": manifest.digest,
@@ -47,9 +48,22 @@ def report(run: PublishRun, manifest: Manifest, state: TrainingState, workspace:
         "contents": run.contents,
         "training": run.training.to_json(),
         "trained": run.trained.to_json(),
-        "loss": [[point.step, float(f"{point.mean:.6g}")] for point in state.curve],
+        "history": [_told(run, point) for point in state.curve],
         "packages": _versions(),
     }
+
+
+def _told(run: PublishRun, point: Point) -> dict[str, float]:
+    told = {
+        "step": point.step,
+        "loss": point.mean,
+        "learningRate": learning_rate(run.training, point.step, run.trained.steps),
+        "tokensPerSecond": point.tokens_per_second,
+        "peakMemoryBytes": point.peak_bytes,
+    }
+    if point.mfu is not None:
+        told["mfu"] = point.mfu
+    return {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in told.items()}
 
 
 def _versions() -> dict[str, str]:
@@ -121,7 +135,7 @@ def _what(run: PublishRun) -> str:
     return f"`{run.model.uri}` with a {run.method.title} adapter merged in"
 
 
-def _curve(points: list[LossPoint]) -> str:
+def _curve(points: list[Point]) -> str:
     """The loss over the run in at most ten rows of a table."""
     size = max(1, -(-len(points) // _CURVE_ROWS))
     rows = []

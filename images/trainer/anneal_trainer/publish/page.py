@@ -52,8 +52,11 @@ def page(report: dict[str, Any], rates: list[tuple[float, float]], counts: dict[
         [
             f"<h1>{name}</h1><p>How it was trained. How good it is, an Evaluation on the held-out rows says.</p>",
             _tiles(report),
-            _figure("Loss", "mean per answer token", _loss(report)),
+            _figure("Loss", "mean per answer token", _line(report, "loss", "loss")),
             _figure("Learning rate", "by step", chart([Line("learning rate", rates)], "step", "learning rate")),
+            _figure("Throughput", "tokens of rows a second", _line(report, "tokensPerSecond", "tokens/s")),
+            _figure("Memory", "at the largest moment so far, GiB", _line(report, "peakMemoryBytes", "GiB", 1024**3)),
+            _utilisation(report),
             "<h2>Data</h2>",
             "".join(_bars(counts)),
             "<h2>Where it comes from</h2>",
@@ -85,13 +88,22 @@ def _tiles(report: dict[str, Any]) -> str:
         (f"{trained['tokens']:,}", "tokens"),
         (f"{trained['seconds']:,} s", "in steps"),
         (f"{rate:,.0f}", "tokens a second"),
+        *([(trained["mfu"], "model FLOP utilisation")] if "mfu" in trained else []),
     )
     tiles = "".join(f'<div class="tile"><b>{escape(value)}</b><span>{what}</span></div>' for value, what in shown)
     return f'<div class="tiles">{tiles}</div>'
 
 
-def _loss(report: dict[str, Any]) -> str:
-    return chart([Line("training", [(step, loss) for step, loss in report["loss"]])], "step", "loss")
+def _line(report: dict[str, Any], key: str, unit: str, of: float = 1) -> str:
+    """What `history` tells under `key`, in units of `of`."""
+    points = [(float(told["step"]), told[key] / of) for told in report["history"] if key in told]
+    return chart([Line(key, points)], "step", unit)
+
+
+def _utilisation(report: dict[str, Any]) -> str:
+    """Only where the peak of the accelerator is known."""
+    picture = _line(report, "mfu", "MFU")
+    return _figure("Model FLOP utilisation", "share of the accelerators' peak", picture) if picture else ""
 
 
 def _figure(title: str, caption: str, picture: str) -> str:

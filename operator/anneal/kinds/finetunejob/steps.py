@@ -112,8 +112,16 @@ def fit_run(ctx: Context) -> FitRun:
         method=spec.method,
         training=spec.training.settled(spec.method),
         ranks=_ranks(ctx),
+        teraflops=_teraflops(ctx),
         reporting=Reporting(url=reports.url) if reports is not None else None,
     )
+
+
+def _teraflops(ctx: Context) -> dict[str, float]:
+    """What accelerators can do, for a training that has one: only its pod sees which it got."""
+    if ctx.spec.resources.accelerator is None:
+        return {}
+    return {known.product: known.teraflops for known in ctx.seen.facts.planning.accelerators}
 
 
 def _ranks(ctx: Context) -> Ranks | None:
@@ -171,6 +179,9 @@ def record_fit(ctx: Context, result: RunResult) -> FineTuneJobStatus:
                 total_steps=trained.steps,
                 loss=trained.loss,
                 tokens_per_second=trained.tokens // max(1, trained.seconds),
+                step_seconds=f"{trained.seconds / max(1, trained.steps):.3g}",
+                mfu=trained.mfu,
+                peak_memory_bytes=trained.peak_memory_bytes,
                 validation_loss=trained.validation_loss,
                 remarks=trained.remarks,
             ),

@@ -190,4 +190,6 @@ def test_the_pods_are_told_what_was_planned() -> None:
     status = plan(succeeding("prepare", STARTED, said, spec=spec), NOW).status
     asked = plan(at(status, spec=spec, facts=FACTS), NOW).apply
     document = next(o for o in asked if o["kind"] == "ConfigMap")["data"]["run.json"]
-    assert json.loads(document)["ranks"]["strategy"] == status["estimate"]["strategy"] == "DDP"
+    told = json.loads(document)
+    assert told["ranks"]["strategy"] == status["estimate"]["strategy"] == "DDP"
+    assert told["teraflops"][H100] == 989

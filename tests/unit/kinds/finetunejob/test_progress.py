@@ -122,6 +122,7 @@ def test_a_finished_training_is_at_100_percent() -> None:
         "totalSteps": 100,
         "loss": "0.12",
         "tokensPerSecond": 1000,
+        "stepSeconds": "1.2",
     }
     assert status["checkpoint"]["step"] == 100
     assert status["usage"] == {"preemptions": 3, "acceleratorSeconds": 0}
