@@ -21,6 +21,7 @@ from anneal.api.training import CheckpointPolicy, Validation
 from anneal_trainer.fit import memory, passes
 from anneal_trainer.fit import run as program
 from anneal_trainer.fit.checkpoint import CheckpointStore
+from anneal_trainer.fit.loss import PiecewiseLoss
 from anneal_trainer.fit.sharding import Placement
 
 FULL, LORA = Method(full=Full()), Method(lora=Lora(rank=4, alpha=8))
@@ -100,6 +101,41 @@ def _has_half_a_gib_and_tells(job: Job, rank: int) -> None:
 
     memory.usable_bytes = lambda _device: 1024**3
     program.placement = tell  # type: ignore[attr-defined]
+
+
+def _runs_out_of_memory(job: Job, rank: int) -> None:
+    """Rank 1 stands for an accelerator with room for passes of 100 tokens. A real one cannot be had here."""
+    computed = PiecewiseLoss.__call__
+
+    def limited(loss: PiecewiseLoss, batch: Any) -> torch.Tensor:
+        result = computed(loss, batch)
+        if rank and batch.tokens.numel() > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return result
+
+    del job
+    PiecewiseLoss.__call__ = limited  # type: ignore[method-assign]
+
+
+def test_ranks_that_share_weights_begin_again_with_less_when_one_runs_out_of_memory(job: Job) -> None:
+    """The others wait for it in the middle of a pass, so the limit is kept where all see it at the next start."""
+    alone, run = run_of(job, FULL, "alone")
+    assert alone.do(run).outcome == "Succeeded"
+    mine, same_run = run_of(job, FULL, "mine")
+    other, short = spread(mine, same_run, 1, 2, "FSDP", _runs_out_of_memory)
+    assert other is not None
+    assert short is not None
+    assert (other.outcome, short.outcome) == ("Preempted", "Preempted"), (other.message, short.message)
+    said = "passes of up to 82 tokens"  # the longest row
+    assert (
+        short.message == f"out of memory where weights are shared: {said} from now on; all ranks go on from the"
+        " last checkpoint"
+    )
+    for result in spread(mine, same_run, 1, 2, "FSDP", _runs_out_of_memory):
+        assert result is not None
+        assert result.fit is not None, result.message
+        assert result.fit.training.remarks == [f"{said}: more ran out of memory"]
+    same(alone, mine)
 
 
 @pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])

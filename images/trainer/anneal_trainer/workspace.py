@@ -58,6 +58,11 @@ class Workspace:
         return self.root / "data" / "chat_template.jinja"
 
     @property
+    def limit(self) -> Path:
+        """How much of a step is run at once, where more was too much (`room.py`)."""
+        return self.root / "limit.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints, one folder a step (`checkpoint.py`)."""
         return self.root / "checkpoints"

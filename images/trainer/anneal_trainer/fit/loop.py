@@ -116,7 +116,7 @@ def _gradients(trainer: Trainer, step: Step, rows: Indices, labelled: int) -> to
     """The sum of the loss over `rows` and the tokens computed, with the gradients in the parameters.
 
     None when memory did not suffice; `trainer` has smaller passes then. Raises torch.OutOfMemoryError when there are
-    none.
+    none, and BeginAgainError when there are, but other ranks are in the middle of the same pass.
     """
     # Dropout depends on the step alone, so there is no random state to save or to lose.
     torch.manual_seed(trainer.training.seed * 1_000_003 + step.number)
@@ -130,10 +130,11 @@ def _gradients(trainer: Trainer, step: Step, rows: Indices, labelled: int) -> to
                 raise StopRequested
             total[0] += loss
     except torch.OutOfMemoryError as error:
+        limit = room.lower(trainer.passes, trainer.learner.model, error)
         if trainer.placement.shards > 1:
-            raise  # The others are in the middle of this very pass.
+            raise room.BeginAgainError(limit) from error
         trainer.optimizer.zero_grad()
-        trainer.passes = room.less(trainer.passes, trainer.learner.model, error)
+        trainer.passes = room.within(limit, trainer.passes, trainer.learner.model)
         return None
     total[1] = work.computed
     return total

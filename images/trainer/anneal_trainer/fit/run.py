@@ -22,7 +22,7 @@ from anneal.estimate.methods import optimizer_of
 from anneal.estimate.time import flops_per_token
 from anneal_trainer import model, rows
 from anneal_trainer.errors import Preempted, Unavailable, UserMistake
-from anneal_trainer.fit import memory, moe, tensors, validation
+from anneal_trainer.fit import memory, moe, room, tensors, validation
 from anneal_trainer.fit.batches import StepPlan
 from anneal_trainer.fit.checkpoint import Checkpoint, CheckpointStore, fingerprint, passed_over
 from anneal_trainer.fit.loop import StopRequested, Trainer, train
@@ -71,7 +71,11 @@ def _fit(run: FitRun, preemption: Preemption, ranks: Ranks) -> RunResult:
         state = _go_on(trainer, chain([newest] if newest else [], checkpoints), warnings)
         state.remark([*trainer.learner.remarks, *trainer.passes.notes, *warnings.given])
         with Reporter(run.reporting if ranks.leads else None) as reporter, Saver(store, state.step) as saver:
-            _train_and_save(run, trainer, held, state, saver, reporter)
+            try:
+                _train_and_save(run, trainer, held, state, saver, reporter)
+            except room.BeginAgainError as short:
+                room.remember(workspace.limit, short.limit)
+                raise Preempted(f"{short}; all ranks go on from the last checkpoint") from short
     return RunResult(
         role="fit",
         outcome="Succeeded",
@@ -154,6 +158,10 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
     with put_together(first_with_experts(learns.model)):
         slow = moe.speed_up(learns.model, dtype)
     way = memory.pass_plan(learns.model, run.method, prepared, run.training.tokens_per_step, place, dtype)
+    notes: list[str] = []
+    if placed.shards > 1 and (limit := room.remembered(Workspace(Path(run.workspace)).limit, ranks)) is not None:
+        way = limit.of(way)
+        notes.append(f"{limit}: more ran out of memory")
     memory.recompute(learns.model, way)
     preemption.check("loading the base model")
     _LOG.info(
@@ -161,7 +169,7 @@ def _assemble(run: FitRun, prepared: TrainingRows, plan: StepPlan, preemption: P
         len(prepared), plan.total_steps, sum(p.numel() for _, p in learns.trainable), device, dtype, way.tokens,
     )  # fmt: skip
     passes = quickest(learns.model, prepared, device, way.tokens, dtype)
-    passes = replace(passes, notes=(*slow, *passes.notes))
+    passes = replace(passes, notes=(*notes, *slow, *passes.notes))
     _LOG.info("rows are run %s", passes.way.lower())
     return Trainer(
         learner=learns,

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard
 
 from anneal.api.estimate import Strategy
 from anneal.estimate.spread import Ranks, shards_of
@@ -154,8 +154,15 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def like(full: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
-    """The part of `full` that this rank has of a tensor like `pattern`, on its device."""
+    """The part of `full` that this rank has of a tensor like `pattern`, on its device.
+
+    Of a file that is mapped into memory only that part is read: what is cut off is never touched.
+    """
     if not isinstance(pattern, DTensor):
         return full.to(pattern.device)
-    on_device = full.to(pattern.device)
-    return distribute_tensor(on_device, pattern.device_mesh, pattern.placements, src_data_rank=None)
+    mesh, part = pattern.device_mesh, full
+    for along, placed in enumerate(pattern.placements):
+        if isinstance(placed, Shard):
+            pieces, mine = part.chunk(mesh.size(along), placed.dim), mesh.get_local_rank(along)
+            part = pieces[mine] if mine < len(pieces) else part.narrow(placed.dim, 0, 0)
+    return DTensor.from_local(part.to(pattern.device), mesh, pattern.placements, shape=full.shape, stride=full.stride())
