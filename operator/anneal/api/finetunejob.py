@@ -22,6 +22,7 @@ from anneal.api.model import (
 )
 from anneal.api.references import CopyUri, PvcUri
 from anneal.api.sources import BaseModelSource, Mirror, Resolved
+from anneal.api.tracking import Tracking, TrackingStatus
 from anneal.api.training import CheckpointStatus, Progress, Training, TrainingStatus
 from anneal.api.workloads import Resources, Scheduling
 
@@ -177,6 +178,9 @@ class FineTuneJobSpec(ApiModel):
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where pods may run.")
     workspace: Workspace = Field(default_factory=Workspace, description="Scratch space of the job.")
     output: Output = Field(description="Where the artifact goes.")
+    tracking: Tracking = Field(
+        default_factory=Tracking, description="Who else is told of the training once it has ended."
+    )
     suspend: bool = Field(
         default=False,
         description="True: training saves a checkpoint and gives its pods back; false: it goes on. Default: false.",
@@ -284,6 +288,7 @@ class FineTuneJobStatus(ApiModel):
     training: TrainingStatus | None = Field(default=None, description="Training as it ended.")
     checkpoint: CheckpointStatus | None = Field(default=None, description="The newest checkpoint.")
     artifact: Artifact | None = Field(default=None, description="The published model.")
+    tracking: TrackingStatus | None = Field(default=None, description="Whether spec.tracking could be followed.")
     usage: Usage | None = Field(default=None, description="What the job has cost so far.")
 
 
@@ -302,7 +307,16 @@ KIND = KindInfo(
     model=FineTuneJob,
     rules=(
         *immutable_after_start(
-            "model", "dataset", *METHODS, "training", "resources", "planner", "scheduling", "workspace", "output"
+            "model",
+            "dataset",
+            *METHODS,
+            "training",
+            "resources",
+            "planner",
+            "scheduling",
+            "workspace",
+            "output",
+            "tracking",
         ),
     ),
     columns=(

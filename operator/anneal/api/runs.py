@@ -36,6 +36,7 @@ from anneal.api.policy import Policy
 from anneal.api.runtimes import VLLM, RuntimeName
 from anneal.api.sources import Resolved
 from anneal.api.subjects import Baseline, Budget, Generation, Hosted
+from anneal.api.tracking import Experiment, TrackingStatus
 from anneal.api.training import Remarks, Training, TrainingStatus
 
 #: Where things are in a pod. The children builders mount them there, the programs read them there.
@@ -47,6 +48,8 @@ TERMINATION_FILE = "/dev/termination-log"
 WORKSPACE_DIR = "/workspace"
 CLAIMS_DIR = "/claims"
 CREDENTIALS_DIR = "/credentials"
+#: The keys of the Secret of the MLflow server, in a directory of its name.
+MLFLOW_DIR = "/var/run/anneal-mlflow"
 #: One directory per hosted baseline, with its API key in the file KEY_FILE.
 KEYS_DIR = "/var/run/anneal-keys"
 KEY_FILE = "key"
@@ -184,6 +187,13 @@ class FitRun(ApiModel):
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
 
 
+class MLflowServer(ApiModel):
+    """An MLflow tracking server that is told of a training."""
+
+    credentials: str = Field(description="Directory, named like the Secret, with its keys, one file each.")
+    experiment: Experiment = Field(description="Experiment that gets a run.")
+
+
 class PublishRun(ApiModel):
     """Write the artifact, its model card and the held-out rows to where the user wants them."""
 
@@ -195,6 +205,7 @@ class PublishRun(ApiModel):
     test_digest: Digest = Field(description="Digest that prepare gave to the held-out rows.")
     output: MountedPath = Field(description="Directory that gets the artifact's folder.")
     mirror: RemotePath | None = Field(default=None, description="Where a copy of that folder goes.")
+    mlflow: MLflowServer | None = Field(default=None, description="MLflow server that is told of the training.")
     contents: Contents = Field(default="Adapter", description="What the artifact holds.")
     method: Method = Field(description="What learned.")
     training: Training = Field(description="Hyperparameters, for the model card.")
@@ -304,6 +315,7 @@ class PublishData(ApiModel):
     size_bytes: int = Field(ge=0, description="Size of its files, in bytes.")
     held_out_uri: str = Field(description="URI of the held-out rows beside it.")
     held_out_count: int = Field(ge=0, description="Number of held-out rows.")
+    tracking: TrackingStatus | None = Field(default=None, description="What became of telling others.")
 
 
 ModelRow = tuple[int, int, int, int, int, int, int, str, str]

@@ -7,6 +7,7 @@ whole artifact or none. The same training gives the same digest, so publishing t
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.fit.checkpoint import Checkpoint, complete
 from anneal_trainer.fit.schedule import learning_rate
-from anneal_trainer.publish import card, weights
+from anneal_trainer.publish import card, mlflow, tensorboard, weights
 from anneal_trainer.publish.mirror import mirrored
 from anneal_trainer.publish.page import page
+from anneal_trainer.publish.scalars import scalars_of
 from anneal_trainer.workspace import Workspace
 
 CARD_FILE = "README.md"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
+EVENTS_FILE = "tensorboard/events.out.tfevents.0.anneal"
 _CHAT_TEMPLATE = "chat_template.jinja"
 #: What makes up a tokenizer. The template is written apart: the base may have none.
 _TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
@@ -64,6 +67,8 @@ def publish(run: PublishRun) -> RunResult:
     else:
         files.settle(aside, output / name)
     mirror_uri = mirrored(output / name, run.mirror) if run.mirror is not None else None
+    state = parts.checkpoint.state
+    told = mlflow.tell(run.mlflow, run, manifest, state) if run.mlflow is not None else None
     return RunResult(
         role="publish",
         outcome="Succeeded",
@@ -76,6 +81,7 @@ def publish(run: PublishRun) -> RunResult:
             size_bytes=manifest.size_bytes,
             held_out_uri=f"{uri}/{HELD_OUT_FILE}",
             held_out_count=run.counts.held_out,
+            tracking=told,
         ),
     )
 
@@ -127,6 +133,9 @@ def _write_beside(folder: Path, parts: _Parts, run: PublishRun, manifest: Manife
         "held out": run.counts.held_out,
     }
     files.write(folder / PAGE_FILE, page(report, rates, counts).encode())
+    state = parts.checkpoint.state
+    began = time.time() - state.whole.seconds
+    files.write(folder / EVENTS_FILE, tensorboard.events(scalars_of(run, state), began))
 
 
 def _check_existing(folder: Path, uri: str, manifest: Manifest, run: PublishRun) -> None:

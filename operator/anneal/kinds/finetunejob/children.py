@@ -5,7 +5,10 @@ Names are functions of the object's name and uid, so every pass asks for the sam
 
 from __future__ import annotations
 
-from anneal.api.runs import RANKS_PORT, WORKSPACE_DIR
+from typing import Any
+
+from anneal.api.finetunejob import FineTuneJobSpec
+from anneal.api.runs import MLFLOW_DIR, RANKS_PORT, WORKSPACE_DIR
 from anneal.kinds.children import (
     accelerator_affinity,
     child_labels,
@@ -22,7 +25,7 @@ from anneal.kinds.children import (
 )
 from anneal.kinds.contract import Delete, Object, Seen
 from anneal.kinds.finetunejob.context import Context
-from anneal.kinds.finetunejob.steps import FIT, Step
+from anneal.kinds.finetunejob.steps import FIT, PUBLISH, Step
 from anneal.kinds.jobs import job, spread
 
 #: Kinds of the children, in the order in which they are deleted; pods go with their Jobs.
@@ -83,6 +86,7 @@ def step_job(ctx: Context, step: Step) -> Object:
     secrets, secret_mounts = secret_volumes(step.secrets(spec))
     keys, key_mounts = key_volumes(step.hosted(spec))
     token, token_mounts = token_volume(seen) if step is FIT else ([], [])
+    told, told_mounts = tracking_volumes(spec) if step is PUBLISH else ([], [])
     trainer = container(
         seen,
         name="trainer",
@@ -94,6 +98,7 @@ def step_job(ctx: Context, step: Step) -> Object:
             *secret_mounts,
             *key_mounts,
             *token_mounts,
+            *told_mounts,
         ],
         command=["python", "-m", "anneal_trainer"],
     )
@@ -108,6 +113,7 @@ def step_job(ctx: Context, step: Step) -> Object:
             *secrets,
             *keys,
             *token,
+            *told,
         ],
         scheduling=spec.scheduling,
         terminationGracePeriodSeconds=step.grace_seconds,
@@ -115,6 +121,16 @@ def step_job(ctx: Context, step: Step) -> Object:
     )
     wanted = job(seen, name, step.role, template, spec.backoff_limit)
     return spread(wanted, spec.resources.nodes, name) if step is FIT and spec.resources.nodes > 1 else wanted
+
+
+def tracking_volumes(spec: FineTuneJobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(volumes, mounts) of the MLflow server's Secret. Optional: an artifact does not wait for a Secret to come."""
+    if (server := spec.tracking.mlflow) is None:
+        return [], []
+    name = server.secret_ref.name
+    source = {"secretName": name, "defaultMode": 0o440, "optional": True}
+    mount = {"name": "mlflow", "mountPath": f"{MLFLOW_DIR}/{name}", "readOnly": True}
+    return [{"name": "mlflow", "secret": source}], [mount]
 
 
 def delete(child: Object) -> Delete:

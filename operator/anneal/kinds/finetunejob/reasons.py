@@ -25,6 +25,8 @@ class Reason(StrEnum):
     TRAINED = "Trained"
     PUBLISHING = "Publishing"
     PUBLISHED = "Published"
+    TRACKED = "Tracked"
+    NOT_TRACKED = "NotTracked"
     POD_STARTING = "PodStarting"
     RETRYING = "Retrying"
 

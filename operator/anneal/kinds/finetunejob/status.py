@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from anneal.api.finetunejob import FineTuneJobStatus
-from anneal.kinds.conditions import Mark, Verdict, no, status_of
+from anneal.api.tracking import TrackingStatus
+from anneal.kinds.conditions import Mark, Verdict, no, status_of, yes
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.finetunejob.reasons import Reason
 from anneal.kinds.finetunejob.steps import STEPS
@@ -24,6 +25,16 @@ def carried_over(seen: Seen) -> Object:
     return {**seen.status, "observedGeneration": seen.generation, "conditions": conditions}
 
 
+def _tracked(tracking: TrackingStatus | None) -> dict[str, Mark]:
+    """Only where somebody was to be told."""
+    if tracking is None:
+        return {}
+    mark = (
+        no(Reason.NOT_TRACKED, tracking.message) if tracking.run_uri is None else yes(Reason.TRACKED, tracking.message)
+    )
+    return {"Tracked": mark}
+
+
 def _recorded_marks(recorded: FineTuneJobStatus) -> dict[str, Mark]:
     """Every condition of the kind, as far as what is recorded tells of it."""
     return {
@@ -31,4 +42,5 @@ def _recorded_marks(recorded: FineTuneJobStatus) -> dict[str, Mark]:
         "Failed": no(Reason.NOT_FINISHED),
         "Suspended": no(Reason.NOT_SUSPENDED),
         **{s.condition: s.summary(recorded) if s.is_recorded(recorded) else no(Reason.NOT_REACHED) for s in STEPS},
+        **_tracked(recorded.tracking),
     }

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from anneal.api.finetunejob import Artifact, FineTuneJobSpec, FineTuneJobStatus, Usage
 from anneal.api.model import ApiModel
-from anneal.api.runs import FitRun, PrepareRun, PublishRun, Ranks, Reporting, Run, RunResult
+from anneal.api.runs import MLFLOW_DIR, FitRun, MLflowServer, PrepareRun, PublishRun, Ranks, Reporting, Run, RunResult
 from anneal.api.subjects import Hosted
 from anneal.api.training import Progress
 from anneal.api.workloads import Resources
@@ -145,12 +145,19 @@ def publish_run(ctx: Context) -> PublishRun:
         test_digest=data.test_digest,
         output=mounted(location(spec.output.uri)),
         mirror=mirror(ctx),
+        mlflow=_mlflow(ctx),
         contents=spec.contents,
         method=spec.method,
         training=spec.training.settled(spec.method),
         counts=data.counts,
         trained=_needed(status.training, "training"),
     )
+
+
+def _mlflow(ctx: Context) -> MLflowServer | None:
+    if (wanted := ctx.spec.tracking.mlflow) is None:
+        return None
+    return MLflowServer(credentials=f"{MLFLOW_DIR}/{wanted.secret_ref.name}", experiment=wanted.experiment)
 
 
 def record_prepare(ctx: Context, result: RunResult) -> FineTuneJobStatus:
@@ -216,7 +223,7 @@ def record_publish(ctx: Context, result: RunResult) -> FineTuneJobStatus:
         held_out_digest=dataset.test_digest,
         held_out_count=data.held_out_count,
     )
-    return ctx.status.model_copy(update={"artifact": artifact})
+    return ctx.status.model_copy(update={"artifact": artifact, "tracking": data.tracking})
 
 
 def publishing(spec: FineTuneJobSpec) -> Resources:

@@ -352,6 +352,20 @@ CASES: dict[str, Case] = {
         f"the artifact {ARTIFACT['digest']} is at {ARTIFACT['uri']}",
         frozenset({"Complete", "DataReady", "Published"}),
     ),
+    "everything is recorded, and MLflow has it": Case(
+        at({**PUBLISHED, "tracking": {"runUri": "https://m/#/experiments/1/runs/2", "message": "MLflow has it"}}),
+        "Complete",
+        Reason.COMPLETED,
+        f"the artifact {ARTIFACT['digest']} is at {ARTIFACT['uri']}",
+        frozenset({"Complete", "DataReady", "Published", "Tracked"}),
+    ),
+    "everything is recorded, and MLflow could not be told": Case(
+        at({**PUBLISHED, "tracking": {"message": "MLflow could not be told"}}),
+        "Complete",
+        Reason.COMPLETED,
+        f"the artifact {ARTIFACT['digest']} is at {ARTIFACT['uri']}",
+        frozenset({"Complete", "DataReady", "Published"}),
+    ),
     # suspend
     "suspended from the beginning": Case(
         suspending({}),

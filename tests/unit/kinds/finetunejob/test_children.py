@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.builders import as_stored, claim, digest, fine_tune_job
 from tests.unit.kinds.finetunejob.cases import (
+    ARTIFACT,
     PREPARED,
     RESULTS,
     STARTED,
@@ -278,6 +279,26 @@ def test_only_publish_has_the_keys_of_the_copy_and_is_told_where_it_goes() -> No
     }
     assert [role for role in STATUSES if "/credentials/store" in mounts(role, spec=MIRRORED)] == ["publish"]
     assert run_of("publish").mirror is None
+
+
+def test_only_publish_has_the_keys_of_mlflow_and_does_not_wait_for_them() -> None:
+    spec: Json = {"tracking": {"mlflow": {"secretRef": {"name": "tracker"}, "experiment": "intents"}}}
+    run = run_of("publish", spec=spec)
+    assert run.mlflow.to_json() == {"credentials": "/var/run/anneal-mlflow/tracker", "experiment": "intents"}
+    has = [role for role in STATUSES if "/var/run/anneal-mlflow/tracker" in mounts(role, spec=spec)]
+    assert has == ["publish"]
+    (volume,) = [v for v in pod_spec("publish", spec=spec)["volumes"] if v["name"] == "mlflow"]
+    assert volume["secret"] == {"secretName": "tracker", "defaultMode": 0o440, "optional": True}
+    assert run_of("publish").mlflow is None
+
+
+@pytest.mark.parametrize("told", [{"runUri": "https://m/#/1", "message": "it has it"}, {"message": "it has not"}])
+def test_what_became_of_telling_is_recorded_beside_the_artifact(told: Json) -> None:
+    said: Json = {**RESULTS["publish"], "tracking": told}
+    status = plan(succeeding("publish", TRAINED, message("publish", said)), NOW).status
+    assert (status["artifact"]["digest"], status["tracking"]) == (ARTIFACT["digest"], told)
+    (tracked,) = [c for c in status["conditions"] if c["type"] == "Tracked"]
+    assert (tracked["status"], tracked["message"]) == ("True" if "runUri" in told else "False", told["message"])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def test_only_the_step_at_hand_is_asked_for(case: Case) -> None:
 @every_case
 def test_a_status_is_whole_and_valid(case: Case) -> None:
     status = decide(case).status
-    assert [c["type"] for c in status["conditions"]] == CONDITIONS
+    found = [c["type"] for c in status["conditions"]]
+    assert [kind for kind in found if kind != "Tracked"] == CONDITIONS
+    assert ("Tracked" in found) == ("tracking" in case.seen.status)
     assert status["observedGeneration"] == case.seen.generation
     assert FineTuneJob.model_validate({**case.seen.obj, "status": status}).status is not None
 
