@@ -26,6 +26,7 @@ from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import CheckpointStore
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
+from anneal_trainer.fit.optimizer import optimizer
 from anneal_trainer.fit.saver import Saver
 from anneal_trainer.fit.state import Point, TrainingState
 from anneal_trainer.prepare.template import Rendered
@@ -149,17 +150,15 @@ def test_saving_beside_steps_of_the_demo(tmp_path: Path) -> None:
     tuned = smollm2()
     turn = trainers.ours(tuned, data, 1024)
     step = turn.seconds * 1024 / float(data.lengths.sum())
-    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], fused=True)
-    for parameter in optimizer.param_groups[0]["params"]:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    learner = Learner(tuned)
+    updates = optimizer(learner, "AdamW", 0.0)
     saves, waits = [], []
     with Saver(CheckpointStore(tmp_path / "checkpoints", "bench", keep=2), 0) as saver:
         for number in range(1, 6):
             state = TrainingState()
             state.record(Point(step=25 * number, loss_sum=1.0, tokens=1))
             began, used = time.monotonic(), time.process_time()
-            saver.start(state, tensors.content(Learner(tuned), optimizer, "pvc://hub/smollm2"))
+            saver.start(state, tensors.content(learner, updates, "pvc://hub/smollm2"))
             waits.append(time.monotonic() - began)
             saver.finish()
             saves.append(time.process_time() - used)

@@ -25,6 +25,7 @@ from anneal_trainer.fit import tensors
 from anneal_trainer.fit.checkpoint import complete
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.methods.lora import adapt
+from anneal_trainer.fit.optimizer import optimizer
 from anneal_trainer.fit.passes import quickest
 
 ATTENTION = ["self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj"]
@@ -110,8 +111,8 @@ def test_training_learns_and_its_artifact_is_for_everybody(
     others = PeftModel.from_pretrained(stock(hub / family), folder).eval()
     ours = adapt(loaded(hub / family), method.adapter, 2).eval()
     (checkpoint,) = [c for c in complete(job.workspace / "checkpoints") if c.manifest.step == 8]
-    optimizer = torch.optim.AdamW([p for p in ours.parameters() if p.requires_grad], fused=True)
-    tensors.restore(checkpoint, Learner(ours), optimizer)
+    learner = Learner(ours)
+    tensors.restore(checkpoint, learner, optimizer(learner, "AdamW", 0.0))
     served = load_served(hub / family, folder, folder, "cpu")
     with torch.no_grad():
         logits = others(input_ids=tokens).logits
