@@ -351,6 +351,7 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "scheduling": ("spec.scheduling.priorityClassName", "high"),
         "workspace": ("spec.workspace.size", "3Gi"),
         "output": ("spec.output.uri", "pvc://models/other"),
+        "tracking": ("spec.tracking", {"mlflow": {"secretRef": {"name": "tracker"}}}),
     },
     "Evaluation": {
         "candidate": ("spec.candidate.fineTuneJobRef.name", "other"),
