@@ -283,7 +283,7 @@ def mistral_24b(bench: Bench) -> dict[str, Any]:
     for name, plan in plans.items():
         rows = full_rows(bench, config.vocab_size, plan.tokens)
         model = made(config, LORA, bench)
-        work = memory._work(model, LORA, rows, bench.device, bench.dtype)
+        work = memory.work(model, LORA, rows, bench.device, bench.dtype)
         predicted = needed(work, plan)
         if predicted.total > memory.usable_bytes(bench.device):
             found[name] = {"doesNotFit": round(predicted.total / GIB, 1)}
