@@ -93,7 +93,7 @@ def example(hostile: str = HOSTILE) -> Example:
     report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
     report |= {
         "judge": JUDGE,
-        "training": {"cost": "3.20 USD", "data": DATA, "trained": TRAINED, "unknown": None},
+        "training": {"cost": "320.00 USD", "data": DATA, "trained": TRAINED, "unknown": None},
         "costs": COSTS,
         "confusion": confusions(run, scorers, rows, answers),
         "categories": categories(run, found),

@@ -73,9 +73,24 @@ def test_what_nobody_told_is_not_made_up(changes: dict[str, Any], own: bool, bre
 
 def test_the_page_shows_what_was_spent_and_where_lines_meet() -> None:
     html = shown(example().document)
-    for text in ("3.20 USD", "1.381000", "0.003600", "500 queries an hour", "130.32", "36,700 queries"):
+    for text in ("320.00 USD", "1.381000", "0.003600", "500 queries an hour", "130.32", "36,700 queries"):
         assert text in html
     assert html.count("<circle") == 2, "one for each hosted model"
+
+
+def test_the_page_tells_when_training_and_evaluation_are_paid_back() -> None:
+    document = example().document
+    html = shown(document)
+    # 36,700 queries at 0.0036 cost 132.12, 130.32 more than the hour: 320 and 1.381 are saved in 2.5.
+    assert "<td>130.32</td><td>2.5 hours</td>" in html
+    assert "<td>5.80</td><td>55.4 hours</td>" in html
+    assert "takes them for USD" in html
+    for cost in (None, "a fortune"):
+        unknown = shown({**document, "training": {**document["training"], "cost": cost}})
+        assert "hours" not in unknown
+        assert "takes them for" not in unknown
+    own = {**document["costs"]["own"], "queriesPerHour": 400}
+    assert "<td>nothing</td><td>never</td>" in shown({**document, "costs": {**document["costs"], "own": own}})
 
 
 def test_no_price_no_section() -> None:

@@ -21,7 +21,12 @@ def costs(report: dict[str, Any]) -> str:
     return "".join(
         (
             section("Spent", table(["What", "Cost"], _spent(found, training))),
-            section("What a query costs", _picture(found), table(_HEADS, _queries(found)), hint=_hint(found)),
+            section(
+                "What a query costs",
+                _picture(found),
+                table(_HEADS, _queries(found, training["cost"])),
+                hint=_hint(found, training["cost"]),
+            ),
         )
     )
 
@@ -35,36 +40,60 @@ def _spent(found: dict[str, Any], training: dict[str, Any]) -> list[list[str]]:
     return [[escape(what), escape(cost)] for what, cost in lines if cost is not None]
 
 
-_HEADS = ["Model", "A query", "Cheaper than the candidate below", "At full load, one server saves an hour"]
+_HEADS = [
+    "Model",
+    "A query",
+    "Cheaper than the candidate below",
+    "At full load, one server saves an hour",
+    "and pays back training and evaluation in",
+]
 
 
-def _queries(found: dict[str, Any]) -> list[list[str]]:
+def _queries(found: dict[str, Any], training: str | None) -> list[list[str]]:
+    """`training` is money with its currency, such as "3.20 USD"."""
     own = found["own"]
-    lines = [] if own is None else [[CANDIDATE, f"{own['perQuery']} <small>at full load</small>", "", ""]]
+    lines = [] if own is None else [[CANDIDATE, f"{own['perQuery']} <small>at full load</small>", "", "", ""]]
+    invested = _invested(found, training)
     for hosted in found["hosted"]:
         below = hosted["breakEvenPerHour"]
-        lines.append([escape(hosted["name"]), hosted["perQuery"], _traffic(below), _saved(hosted, own)])
+        lines.append([escape(hosted["name"]), hosted["perQuery"], _traffic(below), *_worth(hosted, own, invested)])
     return lines
+
+
+def _invested(found: dict[str, Any], training: str | None) -> float | None:
+    """In money; None when nobody knows what training cost."""
+    try:
+        return float((training or "").partition(" ")[0]) + float(found["evaluation"] or 0)
+    except ValueError:
+        return None
 
 
 def _traffic(below: int | None) -> str:
     return "" if below is None else f"{below:,} queries an hour"
 
 
-def _saved(hosted: dict[str, Any], own: dict[str, Any] | None) -> str:
+def _worth(hosted: dict[str, Any], own: dict[str, Any] | None, invested: float | None) -> tuple[str, str]:
+    """(money saved in an hour, hours until what was invested is saved), at full load."""
     if own is None:
-        return ""
+        return "", ""
     saved = float(hosted["perQuery"]) * own["queriesPerHour"] - float(own["perHour"])
-    return f"{saved:.2f}" if saved > 0 else "nothing"
+    if saved <= 0:
+        return "nothing", "never"
+    return f"{saved:.2f}", "" if invested is None else f"{invested / saved:,.1f} hours"
 
 
-def _hint(found: dict[str, Any]) -> str:
+def _hint(found: dict[str, Any], training: str | None) -> str:
     own = found["own"]
     if own is None:
         return "In the currency of the prices in the spec. spec.servingCostPerHour would tell the candidate's."
     return (
         f"In the currency of the prices in the spec. A server of the candidate costs {escape(own['perHour'])} an hour"
         f" and answers up to {own['queriesPerHour']:,} queries in it; the fewer there are, the more each costs."
+        + (
+            ""
+            if _invested(found, training) is None
+            else f" What pays back takes them for {escape(str(training).partition(' ')[2])}."
+        )
     )
 
 
