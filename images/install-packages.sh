@@ -11,6 +11,7 @@ test -d "$venv" || python3 -m venv --without-pip "$venv"
 
 # Bytecode is compiled here because a pod's root file system is read-only; it is bound to nothing that a change of
 # file times in transit could invalidate.
-PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_LINK_MODE=copy UV_SYSTEM_CERTS=1 \
+# The cache is the mounted one whatever HOME is: below a HOME of /tmp it would stay in the layer.
+PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_LINK_MODE=copy UV_SYSTEM_CERTS=1 UV_CACHE_DIR=/root/.cache/uv \
     /tmp/uv/bin/uv pip install --python "$venv" --require-hashes --compile-bytecode --requirement "$requirements" "$@"
 rm -rf /tmp/uv
