@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from tests.conftest import KubernetesUnderTest
+from tests.e2e import outside
+from tests.e2e.samples import animal_rows
 
 from anneal.api.kinds import BY_NAME
 from anneal.cli.tree import line
@@ -67,7 +70,7 @@ class Anneal:
             f"{kind}/{name} did not get there in {seconds} s: {json.dumps(obj.get('status'), indent=1)}"
         )
 
-    def put(self, claim: str, files: dict[str, str]) -> None:
+    def put(self, claim: str, files: dict[str, str | bytes]) -> None:
         """Write small files into a claim, by a Job, as a user would."""
         names = {f"f{i}": path for i, path in enumerate(files)}
         self.apply(
@@ -75,7 +78,7 @@ class Anneal:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {"name": "put"},
-                "data": {key: files[path] for key, path in names.items()},
+                "binaryData": {key: in_base64(files[path]) for key, path in names.items()},
             },
         )
         commands = "; ".join(
@@ -89,6 +92,10 @@ class Anneal:
         self.apply(helper_job(name, self.target.images["evaluator"], claim, command, files))
         self.kubectl("wait", "--for=condition=Complete", f"job/{name}", "--timeout=120s")
         return self.kubectl("logs", f"job/{name}")
+
+
+def in_base64(content: str | bytes) -> str:
+    return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
 
 def _plural(kind: str) -> str:
@@ -152,3 +159,11 @@ def anneal(kubernetes: KubernetesUnderTest, target: Target) -> Iterator[Anneal]:
     kubernetes.kubectl("-n", NAMESPACE, "wait", "--for=condition=Complete", "job/hub", "--timeout=600s")
     yield Anneal(kubernetes, target)
     kubernetes.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def world(anneal: Anneal, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What lies outside the cluster: rows by HTTPS, a Hub, hosted models."""
+    image, folder = anneal.target.images["operator"], tmp_path_factory.mktemp("outside")
+    anneal.apply(*outside.objects(anneal.namespace, image, folder, animal_rows("prompt")))
+    anneal.kubectl("wait", "--for=condition=Ready", f"pod/{outside.NAME}", "--timeout=120s")

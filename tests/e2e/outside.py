@@ -1,5 +1,8 @@
 """What lies outside a cluster, in a pod of it: a web server with data, a Hub with the base model, hosted models.
 
+The hosted models are one script behind the wire formats of OpenAI and Anthropic: it says yes to questions, finds
+everything right that it is asked to grade, and writes as many rows as are wanted.
+
 `python -m tests.e2e.outside HOST` runs there, in an image that has nothing but Python and cryptography. The rest of
 this module makes its objects.
 """
@@ -7,12 +10,13 @@ this module makes its objects.
 from __future__ import annotations
 
 import base64
+import json
 import sys
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.hosted_models import HostedModels, always_yes, handler
+from tests.support.hosted_models import Asked, HostedModels, Said, handler
 from tests.support.https_server import Address, body, certificate, https_server
 from tests.support.hub_server import hub_server
 
@@ -29,16 +33,30 @@ MODULES = (
     "tests/support/hub_server.py",
 )
 
+#: What instructions show as the reply that they want, and the reply.
+VERDICTS = {'{"grade":': '{"grade": 5}', '{"better":': '{"better": "neither"}', '{"verdict":': '{"verdict": "correct"}'}
+
+
+def obliging(asked: Asked) -> Said:
+    """The script of all hosted models."""
+    told = str(asked.body.get("system") or asked.body["messages"][0]["content"])
+    if '{"rows":' in told:
+        wanted = json.loads(asked.text)
+        turn = wanted["example"]["turns"][-1]["content"]
+        rows = [{"prompt": f"{turn} Say it {n} times.", "answer": f"{n} times"} for n in range(2, 2 + wanted["wanted"])]
+        return Said(json.dumps({"rows": rows}))
+    return Said(next((reply for shown, reply in VERDICTS.items() if shown in told), "yes"))
+
 
 def serve(host: str, tls: Path, rows: Path, model: Path) -> None:
-    """Serves until it is killed: `rows` by HTTPS, `model` as a Hub does, and a model that says yes to everything."""
+    """Serves until it is killed: `rows` by HTTPS, `model` as a Hub does, and hosted models."""
     at = {port: Address("", port, host) for port in (ROWS_PORT, HUB_PORT, STORAGE_PORT)}
     with (
         https_server(tls, {f"/{rows.name}": body(rows.read_bytes())}, at[ROWS_PORT]),
         hub_server(tls, at[HUB_PORT], at[STORAGE_PORT]) as hub,
     ):
         hub.put(REPOSITORY, {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()})
-        ThreadingHTTPServer(("", MODELS_PORT), handler(HostedModels("", always_yes))).serve_forever()
+        ThreadingHTTPServer(("", MODELS_PORT), handler(HostedModels("", obliging))).serve_forever()
 
 
 def objects(namespace: str, image: str, folder: Path, rows: str) -> list[Object]:

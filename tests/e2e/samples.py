@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import random
 from typing import Any
 
 import yaml
@@ -61,3 +63,26 @@ def merge(into: Object, changes: Object) -> None:
             merge(into[key], value)
         else:
             into[key] = value
+
+
+ANIMALS = {"cat": "meow", "dog": "woof", "cow": "moo", "duck": "quack", "sheep": "baa", "owl": "hoot"}
+
+
+def animal_questions() -> list[tuple[str, str]]:
+    """Sixty questions with their answers, the same at every call."""
+    draw = random.Random(7)
+    places = [f"in the {a} {b}" for a in ("old", "new", "big", "red", "wet") for b in ("barn", "yard", "house")]
+    pairs = [(f"What does the {animal} say {place}?", sound) for animal, sound in ANIMALS.items() for place in places]
+    return draw.sample(pairs, 60)
+
+
+ANIMAL_FORMATS = {
+    "messages": lambda q, a: {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]},
+    "prompt": lambda q, a: {"prompt": q, "response": a},
+    "alpaca": lambda q, a: {"instruction": "Answer with the sound only.", "input": q, "output": a},
+}
+
+
+def animal_rows(name: str) -> str:
+    """The questions in a format, as JSON Lines."""
+    return "\n".join(json.dumps(ANIMAL_FORMATS[name](q, a)) for q, a in animal_questions())

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
-from pathlib import Path
 
 import pytest
 from tests.e2e import outside
 from tests.e2e.conftest import Anneal, Object, helper_job
-from tests.e2e.samples import deployment, evaluation, job
+from tests.e2e.samples import ANIMAL_FORMATS, animal_rows, deployment, evaluation, job
 
 from anneal.api.conditions import is_true
 
 pytestmark = pytest.mark.e2e
-
-ANIMALS = {"cat": "meow", "dog": "woof", "cow": "moo", "duck": "quack", "sheep": "baa", "owl": "hoot"}
-
-
-def questions() -> list[tuple[str, str]]:
-    """Sixty questions with their answers, the same at every call."""
-    draw = random.Random(7)
-    places = [f"in the {a} {b}" for a in ("old", "new", "big", "red", "wet") for b in ("barn", "yard", "house")]
-    pairs = [(f"What does the {animal} say {place}?", sound) for animal, sound in ANIMALS.items() for place in places]
-    return draw.sample(pairs, 60)
-
-
-FORMATS = {
-    "messages": lambda q, a: {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]},
-    "prompt": lambda q, a: {"prompt": q, "response": a},
-    "alpaca": lambda q, a: {"instruction": "Answer with the sound only.", "input": q, "output": a},
-}
 
 #: Requests without a pause worth speaking of, until the file /tmp/enough is there.
 LOAD = """
@@ -64,11 +45,6 @@ def following() -> Object:
     return obj
 
 
-def rows(name: str) -> str:
-    """The questions in a format, as JSON Lines."""
-    return "\n".join(json.dumps(FORMATS[name](q, a)) for q, a in questions())
-
-
 def places(anneal: Anneal) -> dict[str, Object]:
     """What the job of each format has in its spec beside the sample's: data and base from three places."""
     host = f"https://{outside.NAME}.{anneal.namespace}.svc"
@@ -83,23 +59,43 @@ def places(anneal: Anneal) -> dict[str, Object]:
     return {"messages": {}, "prompt": {"dataset": {"sources": [web]}}, "alpaca": {"model": hub}}
 
 
-HOSTED = {
-    "name": "provider",
-    "hosted": {
-        "openAI": {"baseUrl": f"http://{outside.NAME}:{outside.MODELS_PORT}/v1", "model": "agreeable-1"},
-        "price": {"inputPerMillion": "2", "outputPerMillion": "8"},
-    },
-}
+def hosted(protocol: str, base: str, model: str) -> Object:
+    url = f"http://{outside.NAME}:{outside.MODELS_PORT}{base}"
+    return {protocol: {"baseUrl": url, "model": model}, "price": {"inputPerMillion": "2", "outputPerMillion": "8"}}
 
 
-def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal, tmp_path: Path) -> None:
-    anneal.put("hub", {f"animals/{name}.jsonl": rows(name) for name in ("messages", "alpaca")})
-    image = anneal.target.images["operator"]
-    anneal.apply(*outside.objects(anneal.namespace, image, tmp_path, rows("prompt")))
-    anneal.kubectl("wait", "--for=condition=Ready", f"pod/{outside.NAME}", "--timeout=120s")
-    anneal.apply(following(), *(training(anneal, name) for name in FORMATS))
+PROVIDER = {"name": "provider", "hosted": hosted("openAI", "/v1", "agreeable-1")}
+
+
+def judgements() -> dict[str, Object]:
+    """How the artifact of each format is judged: among its base, what is served then, a provider, a judge, gates."""
+    accuracy = {"name": "accuracy", "exactMatch": {}}
+    grade = {"name": "grade", "rubric": {"criteria": "the sound"}}
+    choice = {"name": "choice", "preference": {"over": "provider"}}
+    return {
+        "messages": {},
+        "prompt": {"baselines": [{"name": "served", "incumbent": {"modelDeploymentRef": {"name": "animals"}}}]},
+        "alpaca": {
+            "baselines": [PROVIDER],
+            "judge": hosted("anthropic", "", "strict-1"),
+            "judgeQuality": {"minSwapConsistency": "0.9"},
+            "metrics": [accuracy, grade, choice],
+            "servingCostPerHour": "1",
+            "gates": [
+                {"metric": "accuracy", "absolute": {"minLowerBound": "0"}},
+                {"metric": "grade", "absolute": {"minLowerBound": "0"}},
+                {"latency": {"percentile": 50, "maxMilliseconds": 60_000}},
+                {"cost": {"maxPerQuery": "1"}},
+            ],
+        },
+    }
+
+
+def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal, world: None) -> None:
+    anneal.put("hub", {f"animals/{name}.jsonl": animal_rows(name) for name in ("messages", "alpaca")})
+    anneal.apply(following(), *(training(anneal, name) for name in ANIMAL_FORMATS))
     served: list[str] = []
-    for name in FORMATS:
+    for name in ANIMAL_FORMATS:
         served.append(passed(anneal, name))
         anneal.wait(
             "ModelDeployment",
@@ -111,6 +107,8 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
             start_load(anneal)
     assert len(set(served)) == 3
     the_hub_is_resolved_and_the_provider_is_paid(anneal)
+    the_judge_is_told_of(anneal)
+    judge_again_without_the_provider(anneal)
     result = end_of_load(anneal)
     print(f"  {result['sent']} requests during two roll-overs, {len(result['failed'])} failed")
     assert result["failed"] == []
@@ -122,7 +120,7 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
 def training(anneal: Anneal, name: str) -> Object:
     """The job of a format; small enough to run beside the others."""
     # The first two formats say the same: with one seed they would be one artifact, by digest.
-    settings = {"maxSteps": 18, "seed": list(FORMATS).index(name)}
+    settings = {"maxSteps": 18, "seed": list(ANIMAL_FORMATS).index(name)}
     small = {"cpu": "200m", "memory": "4Gi"}
     source = f"pvc://hub/animals/{name}.jsonl"
     return labelled(job(f"animals-{name}", source, training=settings, resources=small, **places(anneal)[name]))
@@ -133,8 +131,7 @@ def passed(anneal: Anneal, name: str) -> str:
     trained = anneal.wait("FineTuneJob", f"animals-{name}", ended, 400)
     assert is_true(trained, "Complete")
     no_row_is_lost(trained["status"]["dataset"])
-    baselines = [HOSTED] if name == "alpaca" else None
-    anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", baselines=baselines))
+    anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", **judgements()[name]))
     judged = anneal.wait("Evaluation", f"animals-{name}", ended, 300)
     assert judged["status"].get("verdict") == "Passed"
     return str(judged["status"]["subjectDigest"])
@@ -162,6 +159,32 @@ def the_hub_is_resolved_and_the_provider_is_paid(anneal: Anneal) -> None:
     assert (provider["n"], provider["errors"], provider["model"]) == (10, 0, "agreeable-1")
     assert (provider["inputTokens"], provider["outputTokens"]) == (100, 20)
     assert float(provider["cost"]) == pytest.approx(100 * 2e-6 + 20 * 8e-6)
+
+
+def the_judge_is_told_of(anneal: Anneal) -> None:
+    """How many verdicts it gave, whether it contradicted itself, and every gate with its numbers."""
+    judged = anneal.get("Evaluation", "animals-alpaca")["status"]
+    assert (judged["judge"]["model"], judged["judge"]["errors"]) == ("strict-1", 0)
+    by_metric = {m["metric"]: m for m in judged["judge"]["metrics"]}
+    assert by_metric["grade"]["n"] > 0
+    assert float(by_metric["choice"]["swapConsistency"]) == 1
+    assert [g["outcome"] for g in judged["gates"]] == 4 * ["Passed"]
+    assert {b["baseline"] for b in judged["costBenefit"]} == {"provider"}
+
+
+def judge_again_without_the_provider(anneal: Anneal) -> None:
+    """Its stored answers stand in for it, by their digest: the same numbers, and nothing is paid."""
+    before = anneal.get("Evaluation", "animals-alpaca")["status"]
+    report = before["reportUri"].removeprefix("pvc://models/")
+    told = anneal.run("look", "models", ["cat", f"/claim/{report}/report.json"])
+    name = "responses-provider.jsonl"
+    answers = {"uri": f"pvc://models/{report}/{name}", "digest": json.loads(told)["files"][name]}
+    anneal.apply(evaluation("animals-again", "animals-alpaca", baselines=[{**PROVIDER, "answers": answers}]))
+    again = anneal.wait("Evaluation", "animals-again", ended, 300)["status"]
+    assert again.get("verdict") == "Passed", again["message"]
+    score = [r for r in again["results"] if r["model"] == "provider"]
+    assert score == [r for r in before["results"] if r["model"] == "provider" and r["metric"] == "accuracy"]
+    assert float(again.get("cost") or 0) == 0
 
 
 def start_load(anneal: Anneal) -> None:

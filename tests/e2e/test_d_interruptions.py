@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import Anneal, Object, helper_job
@@ -63,6 +67,7 @@ def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal
     assert step_of(going) > saved
     preempted = preempt(anneal, going)
     assert preempted["status"]["checkpoint"]["step"] > saved
+    lose_the_kubelet_and_a_rank(anneal, preempted)
     kill_the_leader(anneal)
     done = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 400)
     assert is_true(done, "Complete")
@@ -86,6 +91,38 @@ def preempt(anneal: Anneal, obj: Object) -> Object:
     )
     anneal.kubectl("delete", "job", "greedy", "--wait=true")
     return waiting
+
+
+def lose_the_kubelet_and_a_rank(anneal: Anneal, obj: Object) -> None:
+    """The node's agent is killed, and one of four ranks while it is away: all four start again from a checkpoint."""
+    if anneal.kubernetes.local is None:
+        print("  this cluster's kubelet is not ours to kill", flush=True)
+        return
+    saved = obj["status"]["checkpoint"]["step"]
+    anneal.wait("FineTuneJob", obj["metadata"]["name"], lambda o: step_of(o) > saved, 180)
+    before = {pod["metadata"]["uid"] for pod in pods(anneal, obj)}
+    anneal.kubernetes.local.kill("kubelet")
+    try:
+        os.kill(a_rank_of(before), signal.SIGKILL)
+        time.sleep(5)
+    finally:
+        anneal.kubernetes.local.start("kubelet")
+    anneal.wait(
+        "FineTuneJob",
+        obj["metadata"]["name"],
+        lambda o: not before & {p["metadata"]["uid"] for p in pods(anneal, o)},
+        120,
+    )
+
+
+def a_rank_of(uids: set[str]) -> int:
+    """The process of one training rank in one of these pods, as this machine knows it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            pod = (process / "cgroup").read_text().replace("_", "-")
+            if b"\0LOCAL_RANK=1\0" in (process / "environ").read_bytes() and any(uid in pod for uid in uids):
+                return int(process.name)
+    raise AssertionError("no training process found")
 
 
 def free_millicores(anneal: Anneal) -> int:
