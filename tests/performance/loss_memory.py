@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from anneal_trainer.fit.loss import PIECE_LOGITS, in_pieces
+from anneal.estimate.memory import PIECE_LOGITS
+from anneal_trainer.fit.loss import in_pieces
 
 #: Narrow states: what is compared are the logits, and their width only costs time.
 LABELS, HIDDEN, VOCABULARY = 2048, 256, 131_072

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -221,7 +221,7 @@ def _training(tokens_per_step: int, bench: Bench) -> Training:
     )
 
 
-def other(kind: str, model: Any, rows: TrainingRows, tokens_per_step: int, bench: Bench) -> Turn:
+def other(kind: Literal["stock", "trl"], model: Any, rows: TrainingRows, tokens_per_step: int, bench: Bench) -> Turn:
     """transformers' Trainer, or TRL's: whole rows of one length, so that packing has nothing to do."""
     pace = Pace(bench)
     on_cpu = bench.device.type == "cpu"

@@ -166,7 +166,7 @@ def measure(case: Case) -> Measured:
     gradients = [p.grad for p in trained if p.grad is not None]
     live = LiveTensors([*model.parameters(), *model.buffers(), *gradients, *_tensors(batch)])
     with live:
-        _forward(case, model, batch).backward()  # type: ignore[no-untyped-call]
+        _forward(case, model, batch).backward()
     return Measured(
         kept=None if plan.recompute_every else (kept + kept_by_loss(work, plan), kept_now),
         peak=(kept + max(loss, working_bytes(work, plan)), live.peak),
