@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.unit.estimate.test_memory import WORK
+from tests.models.test_estimate_memory import WORK
 
 from anneal.api.estimate import Strategy
 from anneal.api.methods import Full, Lora, Method, QLora
