@@ -59,19 +59,22 @@ class Batcher:
             sent = replace(sent, name=await self._start(sent, [waiting[key] for key in sent.keys]))
             await self._finish(sent, waiting)
 
-    async def _start(self, sent: Sent, questions: Sequence[Question]) -> str:
-        """Sends a batch, after a lost reply only if it is not there already; what the provider calls it."""
+    async def _start(self, sent: Sent, questions: Sequence[Question]) -> str | None:
+        """Sends a batch; what the provider calls it. After a lost reply there may be one already: then None, and it is
+        looked for.
+        """
         items = [Item(_name(q.key), read_chat(q.messages), q.max_tokens) for q in questions]
         attempts = 0
 
-        async def send() -> str:
+        async def send() -> str | None:
             nonlocal attempts
             attempts += 1
-            found = await self.batches.find(sent.key, len(items), frozenset()) if attempts > 1 else None
-            return found or await self.batches.send(sent.key, items)
+            if attempts > 1 and await self.batches.find(sent.key, len(items), frozenset()) is not None:
+                return None
+            return await self.batches.send(sent.key, items)
 
         try:
-            name: str = await self._call(send)
+            name: str | None = await self._call(send)
         except RefusedError as error:
             await self._close(sent, dict.fromkeys(sent.keys, Decimal(0)))
             raise mistake(ENDPOINT_UNUSABLE, f"The hosted model {self.model} takes no such batch: {error}.") from error
@@ -79,7 +82,8 @@ class Batcher:
             if not error.retryable:
                 await self._close(sent, dict.fromkeys(sent.keys, Decimal(0)))
             raise
-        await self.ledger.name(sent, name)
+        if name is not None:
+            await self.ledger.name(sent, name)
         return name
 
     async def _finish(self, sent: Sent, waiting: dict[str, Question]) -> None:

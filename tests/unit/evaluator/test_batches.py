@@ -197,6 +197,27 @@ async def test_a_lost_reply_to_the_sending_is_looked_for_before_it_is_sent_again
     assert (models.billed, ledger.spent()) == (Counter(TEXTS), len(TEXTS) * ONE)
 
 
+@PROTOCOLS
+async def test_a_batch_of_the_same_size_is_not_taken_for_one_that_never_arrived(
+    tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api: Any = {"openAI": openai_batches.OpenAIBatches, "anthropic": anthropic_batches.AnthropicBatches}[protocol]
+    send, calls = api.send, Counter[str]()
+
+    async def lost(self: Any, *args: Any) -> str:
+        calls["all"] += 1
+        if calls["all"] == 1:
+            raise AwayError("connection reset")
+        return str(await send(self, *args))
+
+    with hosted_models() as models:
+        await ask(batch_run(models, protocol), tmp_path / "other", rows(*(f"other{i}" for i in range(len(TEXTS)))))
+        monkeypatch.setattr(api, "send", lost)
+        stored, ledger = await ask(batch_run(models, protocol), tmp_path / "ours", rows(*TEXTS))
+    assert {answer.outcome for answer in stored.values()} == {"answered"}
+    assert (ledger.spent(), ledger.lost, set(models.billed.values())) == (len(TEXTS) * ONE, {}, {1})
+
+
 async def test_a_provider_without_batches_ends_the_run_and_nothing_is_spent(tmp_path: Path) -> None:
     with hosted_models() as models:
         run = batch_run(models, option={"baseUrl": models.url + "/nowhere"})
