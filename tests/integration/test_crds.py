@@ -179,7 +179,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "generator and validator both need their price",
     ),
     ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
-    ("FineTuneJob", "spec.dataset.sources.0.endpoint", "https://s3.test", "endpoint is for hf:// and s3:// alone"),
+    (
+        "FineTuneJob",
+        "spec.dataset.sources.0.endpoint",
+        "https://s3.test",
+        "endpoint is for hf://, s3:// and oci:// alone",
+    ),
     (
         "Evaluation",
         "spec.baselines.0.fromCandidate",

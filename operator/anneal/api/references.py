@@ -39,8 +39,8 @@ _HTTPS = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[!-~]*"
 PVC_PATTERN = rf"^{_PVC}$"
 MIRROR_PATTERN = rf"^({_S3_FOLDER}|{_IMAGE}({_TAG})?)$"
 COPY_PATTERN = rf"^({_S3_FOLDER}|{_IMAGE}{_DIGEST})$"
-MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER})$"
-SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE})$"
+MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
+SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
 _ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
 
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]

@@ -15,12 +15,14 @@ from anneal.api.references import Endpoint, LocalReference, MirrorUri, ModelUri,
 
 KEYS_DESCRIPTION = (
     "Secret that only the fetching pod mounts, with the keys that the scheme knows: HF_TOKEN for hf://;"
-    " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if wanted, AWS_SESSION_TOKEN and AWS_REGION for s3://; ca.crt (PEM)"
-    " for a server whose certificate no public authority has signed. Default: none, the source is public."
+    " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if wanted, AWS_SESSION_TOKEN and AWS_REGION for s3://;"
+    " .dockerconfigjson for oci://; ca.crt (PEM) for a server whose certificate no public authority has signed."
+    " Default: none, the source is public."
 )
 ENDPOINT_DESCRIPTION = (
-    "URL of the Hub (hf://) or of the S3 service (s3://), such as https://hub.example.com."
-    " Default: the operator's Hub, Amazon S3."
+    "URL of the Hub (hf://), of the S3 service (s3://) or of the registry (oci://, where pods reach it by another name"
+    " or without encryption), such as https://hub.example.com. Default: the operator's Hub; Amazon S3; https:// and"
+    " the registry's name."
 )
 
 #: What cannot change behind a name: a commit, or the digest of the content.
@@ -34,19 +36,20 @@ class BaseModelSource(ApiModel):
         Rule(
             cel="self.uri.startsWith('pvc://') != has(self.cache)",
             holds=lambda model: model.uri.startswith("pvc://") != (model.cache is not None),
-            message="cache says where a fetched model is kept: set it with hf:// and s3://, leave it out with pvc://",
+            message="cache says where a fetched model is kept: set it with hf://, s3:// and oci://, leave it out with pvc://",
         ),
         Rule(
             cel="!self.uri.startsWith('pvc://') || !(has(self.secretRef) || has(self.endpoint))",
             holds=lambda model: not (model.uri.startswith("pvc://") and (model.secret_ref or model.endpoint)),
-            message="secretRef and endpoint are for a model that is fetched (hf://, s3://), not for pvc://",
+            message="secretRef and endpoint are for a model that is fetched (hf://, s3://, oci://), not for pvc://",
         ),
     )
 
     uri: ModelUri = Field(
         description="Hugging Face model (config.json, *.safetensors, tokenizer): a directory, pvc://claim/path; a"
         " repository of a Hub, hf://owner/name[:revision], where the revision is a branch, a tag or a commit (default:"
-        " main); or a folder of objects, s3://bucket/prefix."
+        " main); a folder of objects, s3://bucket/prefix; or an image with the files in /models, or an artifact of"
+        " files, oci://registry/repository[:tag][@digest] (default of the tag: latest)."
     )
     secret_ref: LocalReference | None = Field(default=None, description=KEYS_DESCRIPTION)
     endpoint: Endpoint | None = Field(default=None, description=ENDPOINT_DESCRIPTION)
@@ -54,7 +57,8 @@ class BaseModelSource(ApiModel):
         default=None,
         description="Directory, pvc://claim/path, that a fetched model is kept in, in a folder of its own for each"
         " revision. Training reads it there, and so do Evaluations and ModelDeployments of the artifact; jobs that name"
-        " the same directory share it. Needed with hf:// and s3://; nothing in it is ever deleted. Default: none.",
+        " the same directory share it. Needed with hf://, s3:// and oci://; nothing in it is ever deleted. Default:"
+        " none.",
     )
 
 
@@ -93,7 +97,9 @@ class Mirror(ApiModel):
 class Resolved(ApiModel):
     """What stood behind the names in spec when they were looked up."""
 
-    model: Immutable = Field(description="Commit of an hf:// model; digest of the files of any other.")
+    model: Immutable = Field(
+        description="Commit of an hf:// model; digest of the manifest of an oci:// one; of any other, of its files."
+    )
     sources: list[Immutable] = Field(
         default_factory=list,
         max_length=17,

@@ -11,8 +11,10 @@ from typing import BinaryIO
 
 from anneal.api.artifacts import digest_of_file
 from anneal.api.runs import SourceInput
+from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.sources.connect import connect
+from anneal_trainer.sources.layers import Unpacking
 from anneal_trainer.sources.leash import Leash
 from anneal_trainer.sources.place import shown
 from anneal_trainer.workspace import Workspace
@@ -52,8 +54,18 @@ def opened(source: SourceInput, workspace: Workspace, leash: Leash | None = None
 
 
 def _fetch(source: SourceInput, target: Path, leash: Leash, pins: Path) -> str | None:
-    place = connect(source.uri, source.access, leash, pins)
-    (file,) = place.files()
+    how = Unpacking(target.with_suffix(".layers"), "", lambda _: True, leash.max_bytes)
+    files.remove_folder(how.folder)  # a run that was cut off may have taken the file out of it
+    place = connect(source.uri, source.access, leash, pins, how)
+    found = place.files()
+    if len(found) != 1:
+        names = ", ".join(f.name[:60] for f in found[:3])
+        raise UserMistake(
+            "SourceNotFound",
+            f"{shown(source.uri)} holds {len(found)} files ({names}{', …' if len(found) > 3 else ''}), and a source is"
+            " one: name it, or put it there alone",
+        )
+    (file,) = found
     if file.size is not None and file.size > leash.max_bytes:
         raise UserMistake(
             "SourceTooLarge",
@@ -61,6 +73,7 @@ def _fetch(source: SourceInput, target: Path, leash: Leash, pins: Path) -> str |
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     place.fetch(file, target)
+    files.remove_folder(how.folder)
     return place.revision
 
 

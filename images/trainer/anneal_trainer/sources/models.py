@@ -21,6 +21,7 @@ from anneal_trainer import files
 from anneal_trainer.errors import Unavailable, UserMistake
 from anneal_trainer.preemption import Preemption
 from anneal_trainer.sources.connect import connect
+from anneal_trainer.sources.layers import Unpacking
 from anneal_trainer.sources.leash import Leash
 from anneal_trainer.sources.place import Place, RemoteFile
 from anneal_trainer.workspace import Workspace
@@ -54,22 +55,32 @@ def located(run: PrepareRun, preemption: Preemption, leash: Leash | None = None)
         return Located(_plain_folder(MountedPath(uri=model.uri, path=model.path)))
     if model.cache is None:
         raise UserMistake("InvalidRun", f"the run document does not say where to keep {model.uri}")
-    place = connect(model.uri, model.access, leash or Leash(), Workspace(Path(run.workspace)).pins)
-    wanted = chosen(place.files(), model.uri)
+    cache = Path(model.cache.path)
+    how = Unpacking(cache / f".{run.object.uid}.layers", "models", is_wanted)
+    place = connect(model.uri, model.access, leash or Leash(), Workspace(Path(run.workspace)).pins, how)
+    # What has a revision is not looked into when it is here: of an image, that would be to fetch it.
+    wanted = [] if place.revision else chosen(place.files(), model.uri)
     revision = place.revision or _fingerprint(wanted)
     name = _folder_name(model.uri, model.access, revision)
-    folder = Path(model.cache.path) / name
+    folder = cache / name
     if not folder.exists():
         aside = folder.with_name(f".{name}.{run.object.uid}.partial")
+        wanted = wanted or chosen(place.files(), model.uri)
         _Fetch(model.uri, place, revision, wanted, folder, aside).run(preemption)
+    files.remove_folder(how.folder)
     uri = f"{model.cache.uri.rstrip('/')}/{name}"
     return Located(_plain_folder(MountedPath(uri=model.uri, path=str(folder))), uri, place.revision)
 
 
+def is_wanted(name: str) -> bool:
+    """Whether a file is data that models are read from."""
+    known = any(fnmatchcase(name, pattern) for pattern in BASE_MODEL_PATTERNS)
+    return known and name.endswith(_ALLOWED_KINDS) and _ALLOWED_NAME.fullmatch(name) is not None
+
+
 def chosen(offered: Sequence[RemoteFile], uri: str) -> list[RemoteFile]:
     """Those of the files that are fetched. Raises UserMistake, with its name, for what makes the model unusable."""
-    known = [f for f in offered if any(fnmatchcase(f.name, p) for p in BASE_MODEL_PATTERNS)]
-    wanted = [f for f in known if f.name.endswith(_ALLOWED_KINDS) and _ALLOWED_NAME.fullmatch(f.name)]
+    wanted = [f for f in offered if is_wanted(f.name)]
     weights = [f for f in wanted if f.name.endswith(".safetensors")]
     if not weights:
         pickles = sorted(f.name for f in offered if f.name.endswith(_PICKLES))
@@ -111,7 +122,7 @@ class _Fetch:
         """Makes the folder: complete or not at all."""
         self.aside.mkdir(parents=True, exist_ok=True)
         missing = [f for f in self.wanted if not (self.aside / f.name).exists()]
-        _check_room(self.aside, sum(f.size or 0 for f in missing), self.uri)
+        _check_room(self.aside, sum(f.size or 0 for f in missing if not f.is_here), self.uri)
         for file in missing:
             preemption.check("fetching the base model")
             self.place.fetch(file, self.aside / file.name)
@@ -137,9 +148,10 @@ def _check_room(folder: Path, needed: int, uri: str) -> None:
 
 def _folder_name(uri: str, access: Access, revision: str) -> str:
     """A folder for each model, server and revision: jobs that mean the same share it, and no others."""
-    name = uri.partition("://")[2].partition(":")[0].strip("/").rpartition("/")[2].lower()
-    key = json.dumps([uri.rpartition(":")[0] if uri.count(":") > 1 else uri, access.endpoint, revision])
-    return f"{name[:64]}-{sha256(key.encode()).hexdigest()[:16]}"
+    above, _, last = uri.partition("@sha256:")[0].rpartition("/")
+    name = last.partition(":")[0] or above.rpartition("/")[2]
+    key = json.dumps([f"{above}/{last.partition(':')[0]}", access.endpoint, revision])
+    return f"{name[:64].lower()}-{sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _fingerprint(listed: Sequence[RemoteFile]) -> str:

@@ -19,6 +19,8 @@ class RemoteFile:
     """What makes sure that exactly this content is fetched, in the scheme's own terms."""
     path: str = ""
     """Where it is, in the scheme's own terms, if its name does not say it."""
+    is_here: bool = False
+    """Whether it lies on the file system that it goes to, and needs no more room."""
 
 
 class Place(Protocol):

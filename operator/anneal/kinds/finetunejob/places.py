@@ -43,6 +43,8 @@ def base_model(ctx: Context) -> MountedPath:
     where, named = mounted(location(status.model.uri or uri)), parse(uri)
     if isinstance(named, HubModel) and status.resolved is not None:
         uri = HubModel(named.repository, status.resolved.model).uri
+    if isinstance(named, OciLocation) and status.resolved is not None:
+        uri = named.at(status.resolved.model).uri
     return MountedPath(uri=uri, path=where.path)
 
 

@@ -253,6 +253,15 @@ def test_fit_reads_what_was_fetched_under_its_unchanging_name() -> None:
     )
 
 
+def test_fit_reads_an_image_under_its_digest() -> None:
+    model = {"uri": "oci://ghcr.io/acme/tiny:v1", "cache": "pvc://bases/models"}
+    found = {**FOUND, "resolved": {"model": digest("manifest"), "sources": []}}
+    applied = plan(at(found, spec={"model": model}, claims=["bases", "models"]), NOW).apply
+    run = parse_run(next(o for o in applied if o["kind"] == "ConfigMap")["data"]["run.json"])
+    assert isinstance(run, FitRun)
+    assert run.model.uri == f"oci://ghcr.io/acme/tiny@{digest('manifest')}"
+
+
 def test_the_artifact_says_where_its_fetched_base_is() -> None:
     """So that Evaluations and ModelDeployments find it, and need no Hub."""
     status = {**TRAINED, **FOUND}

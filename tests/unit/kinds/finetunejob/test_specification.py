@@ -108,11 +108,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a fetched model without a place for it": (
         {"model": {"uri": "hf://acme/tiny"}},
-        "spec.model: cache says where a fetched model is kept: set it with hf:// and s3://, leave it out with pvc://",
+        "spec.model: cache says where a fetched model is kept: set it with hf://, s3:// and oci://, leave it out with pvc://",
     ),
     "a Secret for a claim": (
         {"model": {"secretRef": {"name": "hub"}}},
-        "spec.model: secretRef and endpoint are for a model that is fetched (hf://, s3://), not for pvc://",
+        "spec.model: secretRef and endpoint are for a model that is fetched (hf://, s3://, oci://), not for pvc://",
     ),
     "a cache out of its claim": (
         {"model": {"uri": "hf://acme/tiny", "cache": "pvc://bases/../x"}},
