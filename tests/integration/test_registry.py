@@ -269,7 +269,7 @@ def test_a_password_goes_to_a_token_server_only_when_the_secret_names_it(artifac
             both = copying.access(**{".dockerconfigjson": docker_config(service.host, elsewhere)})
             copying.push(artifact, "team/tokens", both)
             assert all(login for _, login in tokens.seen)
-            assert {scope.rpartition(":")[0] for scope, _ in tokens.seen} == {"repository:team/tokens"}
+            assert {scope for scope, _ in tokens.seen} == {"repository:team/tokens:pull,push"}
             wrong = docker_config(service.host, elsewhere, password="guessed")
             with pytest.raises(UserMistake, match="may not be written with the login of Secret 'store'"):
                 copying.push(artifact, "team/tokens", copying.access(**{".dockerconfigjson": wrong}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from anneal_trainer.errors import UserMistake
+from anneal_trainer.errors import Unavailable, UserMistake
 from anneal_trainer.sources import layers
 from anneal_trainer.sources.layers import Unpacking, unpacked
 from anneal_trainer.sources.models import is_wanted
@@ -129,6 +129,16 @@ def test_tricks_are_refused_in_a_sentence(tmp_path: Path, content: bytes, reason
     assert sentence in str(refused.value)
     assert refused.value.reason == reason
     assert "of oci://r/a" in str(refused.value)
+
+
+def test_what_arrives_damaged_is_not_called_a_mistake(tmp_path: Path) -> None:
+    def damaged() -> Iterator[bytes]:
+        yield b"\x1f\x8b" + bytes(100_000)
+        raise Unavailable("SourceUnavailable", "arrived damaged")
+
+    digest = "sha256:" + hashlib.sha256(GOOD).hexdigest()
+    with pytest.raises(Unavailable, match="arrived damaged"):
+        unpacked(damaged(), digest, len(GOOD), Unpacking(tmp_path, "models", is_wanted), "oci://r/a")
 
 
 def test_a_bomb_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,8 +100,12 @@ class _Layer:
             if error.errno is not None:
                 raise
             raise self._broken(error) from error
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """To the end, where it is known whether the whole is what its digest says."""
         while self._blocks.read(_BLOCK):
-            pass  # to the end, where the digest of the whole is known
+            pass
 
     def _path(self, entry: tarfile.TarInfo, root: str) -> str | None:
         """The path of a file below root; None for what does not count. Raises UserMistake for tricks."""
@@ -126,6 +130,7 @@ class _Layer:
         return "/".join(parts[1:] if root else parts)
 
     def _broken(self, error: Exception) -> UserMistake:
+        self._read_on()  # what arrived damaged is nobody's mistake, and is said by who reads it
         return UserMistake("SourceNotReadable", f"{self._name} is not an archive that can be read: {str(error)[:200]}")
 
 

@@ -187,7 +187,7 @@ def connected(
     import httpx2
 
     endpoint, repository = home(where, endpoint)
-    login = Login(endpoint, repository, credentials)
+    login = Login(endpoint, repository, credentials, "pull" if deed == "Source" else "pull,push")
     headers = {"Accept-Encoding": "identity", "User-Agent": "anneal"}
     try:
         with (

@@ -50,6 +50,8 @@ class Login:
     """URL of the registry."""
     repository: str
     credentials: Credentials
+    actions: str = "pull"
+    """What tokens are for: pull, or pull,push from the start, since some registries deny that a new repository is."""
 
     def authorization(self, challenges: list[str], client: Any) -> str | None:
         """The value of an Authorization header that answers a refusal; None when there is nothing more to say.
@@ -71,6 +73,8 @@ class Login:
         realm = challenge.get("realm", "")
         account = self._account_for_tokens(realm)
         asked = {name: challenge[name] for name in ("service", "scope") if name in challenge}
+        if asked.get("scope") == f"repository:{self.repository}:pull":
+            asked["scope"] = f"repository:{self.repository}:{self.actions}"
         headers = {"Authorization": account.basic} if account else {}
         with client.stream("GET", realm, params=asked, headers=headers) as response:
             if response.status_code in (400, 401, 403):
