@@ -94,6 +94,8 @@ def test_a_layer_that_was_cut_off_is_unpacked_anew(tmp_path: Path) -> None:
     assert len(take(GOOD, tmp_path)) == 5
 
 
+#: The header of config.json, which is the fourth, is overwritten.
+BROKEN = GOOD.replace(b"models/config.json", b"models/config.jsoN", 1)
 SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9", "GNU.sparse.name": "models/a"}
 
 
@@ -121,6 +123,8 @@ SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize
         (gzip.compress(GOOD)[:-5000], "SourceNotReadable", "is not an archive that can be read"),
         (b"no archive" * 1000, "SourceNotReadable", "is not an archive that can be read"),
         (GOOD[:100_000], "SourceNotReadable", "is not an archive that can be read"),
+        (BROKEN, "SourceNotReadable", "is not an archive that can be read: bad checksum at byte"),
+        (BROKEN[:-9700], "SourceNotReadable", "is not an archive that can be read"),
     ],
 )
 def test_tricks_are_refused_in_a_sentence(tmp_path: Path, content: bytes, reason: str, sentence: str) -> None:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from anneal_trainer import files
 from anneal_trainer.errors import UserMistake
@@ -24,6 +24,7 @@ from anneal_trainer.sources.place import RemoteFile
 
 _BLOCK = 4 * 1024 * 1024
 _LIST = "list.json"
+_BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
 _MAX_ENTRIES = 100_000
 _MAX_HEADER_BYTES = 1024**2
 #: Weights hardly shrink when they are compressed: what grows more than this was made to grow.
@@ -73,6 +74,17 @@ def unpacked(blocks: Iterator[bytes], digest: str, size: int, how: Unpacking, im
     ]
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry whose header must be one: tarfile takes a broken one for the end, and what follows would be missing."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except _BROKEN as error:
+            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset}") from error
+
+
 class _Layer:
     """One pass over a layer."""
 
@@ -83,7 +95,7 @@ class _Layer:
     def write(self, folder: Path, how: Unpacking) -> Iterator[tuple[str, int, str, int]]:
         """(path, bytes, sha256, number) of each file, those that are kept in `folder` by then; of others no sha256."""
         try:
-            with tarfile.open(fileobj=cast("BinaryIO", self._meter), mode="r|") as archive:
+            with tarfile.open(fileobj=cast("BinaryIO", self._meter), mode="r|", tarinfo=_Entry) as archive:
                 for number, entry in enumerate(archive):
                     if number >= _MAX_ENTRIES:
                         raise UserMistake("SourceTooLarge", f"{self._name} has more than {_MAX_ENTRIES} entries")
