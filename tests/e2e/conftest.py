@@ -16,7 +16,7 @@ from tests.e2e.samples import animal_rows
 
 from anneal.api.kinds import BY_NAME
 from anneal.cli.tree import line
-from anneal_demo.up import Target, build_images, install, overlay
+from anneal_demo.up import NAMES, Target, build_images, install, overlay
 from anneal_demo.up import target as given_target
 from local_cluster.paths import cache_root
 
@@ -144,7 +144,7 @@ def target(kubernetes: KubernetesUnderTest) -> Target:
     if kubernetes.local is None:
         found = given_target()
     else:
-        images = build_images()
+        images = build_images((*NAMES, "vllm-cpu"))
         kubernetes.local.load_images(cache_root() / "oci", *images.values())
         found = Target(str(kubernetes.kubeconfig), kubernetes.command, images)
     install(found)

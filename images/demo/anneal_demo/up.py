@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,8 +37,10 @@ QUESTIONS = (
     "what is the temperature in the bedroom",
     "set a timer for ten minutes",
 )
-#: In-cluster images by the name that the manifests give them.
+#: In-cluster images of the chain, by the name that the manifests give them.
 NAMES = ("operator", "trainer", "evaluator", "triton", "demo")
+#: What the operator calls the images of its pods; those that are not built keep the name that the manifests give them.
+SETTINGS = {"trainer": "TRAINER", "evaluator": "EVALUATOR", "triton": "TRITON", "vllm-cpu": "VLLM"}
 console = Console()
 
 
@@ -87,13 +89,13 @@ def target() -> Target:
     return Target(str(cluster.kubeconfig), tuple(cluster.kubectl_command()), images)
 
 
-def build_images() -> dict[str, str]:
-    """References of all images by name, built if they are not there."""
+def build_images(names: Sequence[str] = NAMES) -> dict[str, str]:
+    """References of these images by name, built if they are not there."""
     builder = [os.environ.get("ANNEAL_PYTHON", "python3"), str(REPOSITORY / "images" / "build.py")]
-    subprocess.run([*builder, *NAMES], check=True)
+    subprocess.run([*builder, *names], check=True)
     printed = subprocess.run([*builder, "--print-refs"], check=True, capture_output=True, text=True)
     references: dict[str, str] = json.loads(printed.stdout)
-    return {name: references[name] for name in NAMES}
+    return {name: references[name] for name in names}
 
 
 def overlay(name: str, base: str, images: dict[str, str], **extra: Any) -> str:
@@ -118,7 +120,7 @@ def _image(name: str, reference: str) -> dict[str, str]:
 
 def operator_overlay(images: dict[str, str]) -> str:
     """The operator with these images for itself and for the pods that it makes."""
-    literals = [f"ANNEAL_{n.upper()}_IMAGE={images[n]}" for n in ("trainer", "evaluator", "triton")]
+    literals = [f"ANNEAL_{setting}_IMAGE={images[name]}" for name, setting in SETTINGS.items() if name in images]
     generator = [{"name": "anneal-images", "namespace": "anneal-system", "behavior": "merge", "literals": literals}]
     return overlay("operator", "base", images, configMapGenerator=generator)
 
