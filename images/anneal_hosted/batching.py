@@ -75,12 +75,14 @@ class Batcher:
 
         try:
             name: str | None = await self._call(send)
-        except RefusedError as error:
-            await self._close(sent, dict.fromkeys(sent.keys, Decimal(0)))
-            raise mistake(ENDPOINT_UNUSABLE, f"The hosted model {self.model} takes no such batch: {error}.") from error
-        except RunError as error:
-            if not error.retryable:
+        except (RefusedError, RunError) as error:
+            is_refused = isinstance(error, RefusedError) or not error.retryable
+            if is_refused and attempts == 1:
+                # No reply was lost before, so nothing was taken and nobody is paid.
                 await self._close(sent, dict.fromkeys(sent.keys, Decimal(0)))
+            if isinstance(error, RefusedError):
+                said = f"The hosted model {self.model} takes no such batch: {error}."
+                raise mistake(ENDPOINT_UNUSABLE, said) from error
             raise
         if name is not None:
             await self.ledger.name(sent, name)

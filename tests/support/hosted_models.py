@@ -269,11 +269,11 @@ def handler(models: HostedModels) -> type[BaseHTTPRequestHandler]:
                 name = f"file-{len(models.batches.files)}"
                 models.batches.files[name] = file_in(content, self.headers["Content-Type"])
                 return self._send(200, json.dumps({"id": name, "object": "file"}).encode(), {})
+            if self.path not in (*_MAKERS, *_BODIES):
+                return self._send(404, b'{"error": {"message": "Invalid URL", "type": "invalid_request_error"}}', {})
             body = json.loads(content)
             if self.path in _MAKERS:
                 return self._send(200, json.dumps(_MAKERS[self.path](models, body)).encode(), {})
-            if self.path not in _BODIES:
-                return self._send(404, b'{"error": {"message": "Invalid URL", "type": "invalid_request_error"}}', {})
             asked = models.take(self.path, dict(self.headers.items()), body)
             said = models.script(asked)
             time.sleep(said.seconds)

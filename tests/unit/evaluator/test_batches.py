@@ -22,7 +22,7 @@ from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.respond import questions
 from anneal_hosted import asking, batching
 from anneal_hosted.endpoints import anthropic_batches, hosted_endpoint, openai_batches
-from anneal_hosted.endpoints.endpoint import AwayError
+from anneal_hosted.endpoints.endpoint import AwayError, RefusedError
 from anneal_hosted.errors import PreemptedError
 from anneal_hosted.ledger import Ledger
 
@@ -216,6 +216,23 @@ async def test_a_batch_of_the_same_size_is_not_taken_for_one_that_never_arrived(
         stored, ledger = await ask(batch_run(models, protocol), tmp_path / "ours", rows(*TEXTS))
     assert {answer.outcome for answer in stored.values()} == {"answered"}
     assert (ledger.spent(), ledger.lost, set(models.billed.values())) == (len(TEXTS) * ONE, {}, {1})
+
+
+async def test_what_may_have_arrived_before_a_refusal_counts_at_its_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+
+    async def lost_then_refused(self: Any, *args: Any) -> str:
+        calls["all"] += 1
+        raise AwayError("connection reset", may_be_paid=True) if calls["all"] == 1 else RefusedError("HTTP 400: no")
+
+    monkeypatch.setattr(openai_batches.OpenAIBatches, "send", lost_then_refused)
+    with hosted_models() as models, pytest.raises(EvaluationError, match="takes no such batch: HTTP 400: no"):
+        await ask(batch_run(models), tmp_path, rows(*TEXTS))
+    ledger = Ledger(tmp_path / "spending.jsonl", None)
+    assert (len(ledger.left("gpt")), len(ledger.lost)) == (1, len(TEXTS))
+    assert ledger.spent() > len(TEXTS) * ONE
 
 
 async def test_a_provider_without_batches_ends_the_run_and_nothing_is_spent(tmp_path: Path) -> None:
