@@ -113,21 +113,21 @@ def deepseek_v3(**changes: Any) -> Any:
     return DeepseekV3ForCausalLM(DeepseekV3Config(**settings))
 
 
-FAMILIES: dict[str, Callable[[], Any]] = {
+FAMILIES: dict[str, Callable[..., Any]] = {
     "mistral3": mistral3,
     "llama4": llama4,
     "deepseek_v3": deepseek_v3,
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=64)),
+    "llama": lambda **changes: LlamaForCausalLM(LlamaConfig(**{**SHAPE, **changes})),
+    "qwen2": lambda **changes: Qwen2ForCausalLM(Qwen2Config(**{**SHAPE, **changes})),
+    "qwen3": lambda **changes: Qwen3ForCausalLM(Qwen3Config(**{**SHAPE, "head_dim": 8, **changes})),
+    "mistral": lambda **changes: MistralForCausalLM(MistralConfig(**{**SHAPE, "sliding_window": 64, **changes})),
 }
 
 
-def write_family(directory: Path, family: str, seed: int = 0) -> None:
-    """The folder of a model of `family`, with a tokenizer of bytes."""
+def write_family(directory: Path, family: str, seed: int = 0, **changes: Any) -> None:
+    """The folder of a model of `family`, with a tokenizer of bytes; dense families take changes of their shape."""
     torch.manual_seed(seed)
-    model = FAMILIES[family]()
+    model = FAMILIES[family](**changes)
     with torch.no_grad():  # stacks of experts begin as zeros or as they were found in memory
         for name, parameter in model.named_parameters():
             if parameter.dim() == 3:

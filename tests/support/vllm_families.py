@@ -1,0 +1,56 @@
+"""`python vllm_families.py TASKS`, in vLLM's environment: log-probabilities of texts under bases and their adapters.
+
+One process for all families, since importing vLLM takes longer than all of them. TASKS is a JSON list of objects with
+`base`, `adapter` (directories) and `tokens` (of one text); the answer, on the last line of the output, is a list of
+{"base": [...], "adapter": [...]}: natural logarithms of the probability of each token but the first.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vllm import LLM, SamplingParams
+from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+from vllm.lora.request import LoRARequest
+
+#: As the pod of a ModelDeployment is told (anneal_serving.vllm).
+OPTIONS: dict[str, Any] = {
+    "skip_tokenizer_init": True,
+    "load_format": "safetensors",
+    "dtype": "float32",
+    "enforce_eager": True,
+    "enable_lora": True,
+    "max_loras": 2,
+    "max_lora_rank": 8,
+    "kv_cache_memory_bytes": 32 * 1024 * 1024,
+    "distributed_executor_backend": "uni",
+}
+
+
+def main(tasks: Path) -> None:
+    print(json.dumps([_probabilities(task) for task in json.loads(tasks.read_text())]), flush=True)
+
+
+def _probabilities(task: dict[str, Any]) -> dict[str, list[float]]:
+    model = LLM(model=task["base"], **OPTIONS)
+    asked = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+    prompt = {"prompt_token_ids": task["tokens"]}
+    # In one batch, as an Evaluation asks.
+    adapters = [None, LoRARequest("tuned", 1, task["adapter"])]
+    answers = model.generate([prompt] * 2, asked, lora_request=adapters, use_tqdm=False)
+    found = {}
+    for name, answer in zip(("base", "adapter"), answers, strict=True):
+        steps = zip(task["tokens"][1:], answer.prompt_logprobs[1:], strict=True)
+        found[name] = [step[token].logprob for token, step in steps]
+    del model
+    gc.collect()
+    cleanup_dist_env_and_memory()
+    return found
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
