@@ -28,7 +28,7 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.runs import EvaluateRun, RunResult, parse_result
 from anneal_evaluator.errors import EvaluationError
 from anneal_evaluator.evaluate import evaluate
-from anneal_serving.loading import load
+from anneal_serving.loading import Answer, ChatModel, load
 from anneal_serving.questions import Question
 from anneal_serving.repository import Settings, write_model
 
@@ -60,21 +60,31 @@ class Models:
         return model
 
 
-def write_models(directory: Path) -> Models:
-    """The artifact brings a template of its own, by which the base must be asked too."""
-    base = write_base(directory / "base")
+def write_models(directory: Path, questions: int = 90, **shape: Any) -> Models:
+    """The artifact brings a template of its own, by which the base must be asked too; `shape` changes the base's."""
+    base = write_base(directory / "base", **shape)
     artifact = write_artifact(directory / "artifact", directory / "base", template="«tuned»" + TEMPLATE)
     model = load(directory / "base", directory / "artifact", directory / "artifact", "cpu")
-    texts = [f"question {number}: what about {number * number}?" for number in range(90)]
-    prompts = [model.render(Question([{"role": "user", "content": text}], MAX_TOKENS)) for text in texts]
-    together = model.answer(prompts, [MAX_TOKENS] * len(prompts), lambda: None)
-    alone = [model.answer([prompt], [MAX_TOKENS], lambda: None)[0] for prompt in prompts]
-    # Matrix products of another shape round otherwise; where that decides between two tokens, no answer is the answer.
-    clear = [(text, one) for text, one, other in zip(texts, alone, together, strict=True) if one == other]
+    texts = [f"question {number}: what about {number * number}?" for number in range(questions)]
+    clear = clear_answers(model, texts)
     ended = [(text, answer.text) for text, answer in clear if answer.finish_reason == "stop"]
     endless = [text for text, answer in clear if answer.finish_reason == "length"]
     assert len(ended) >= ROWS
     return Models(directory, base, artifact, ended, endless)
+
+
+def clear_answers(model: ChatModel, texts: list[str]) -> list[tuple[str, Answer]]:
+    """(question, answer) where nothing hangs on the last bit.
+
+    Matrix products of another shape round otherwise; where that decides between two tokens, no answer is the answer.
+    """
+    prompts = [model.render(Question([{"role": "user", "content": text}], MAX_TOKENS)) for text in texts]
+    batches = [(prompts,), (prompts[: len(prompts) // 3], prompts[len(prompts) // 3 :])]
+    one, other = (
+        [answer for batch in split for answer in model.answer(batch, [MAX_TOKENS] * len(batch), lambda: None)]
+        for split in batches
+    )
+    return [(text, answer) for text, answer, again in zip(texts, one, other, strict=True) if answer == again]
 
 
 @pytest.fixture(scope="module")
