@@ -13,8 +13,6 @@ from tests.trainer.test_data_choice import as_dict, data, rejected
 from anneal.api.dataset import LANGUAGES, Cleaning, DatasetExpectations, DatasetSplit, Deduplication
 from anneal_trainer.prepare import languages
 
-pytest.importorskip("py3langid", reason="`make venv` brings it")
-
 TOLD = {
     "en": "Please send the parcel to my new address, I moved house last week.",
     "de": "Bitte schicken Sie das Paket an meine neue Adresse, ich bin umgezogen.",

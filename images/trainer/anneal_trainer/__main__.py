@@ -19,6 +19,7 @@ from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, Publ
 from anneal_trainer.errors import Preempted, TrainerError, UserMistake
 from anneal_trainer.launch import launch, result_file
 from anneal_trainer.preemption import Preemption
+from anneal_trainer.startup import leave_out_unused
 from anneal_trainer.termination import Role, exit_code, result_of, write_result
 
 _LOG = logging.getLogger("anneal_trainer")
@@ -76,6 +77,7 @@ def _do(text: bytes, preemption: Preemption) -> RunResult:
     if isinstance(job, FitRun) and job.ranks is not None and result_file() is None:
         return launch(job.ranks, job.object.uid)
     if isinstance(job, FitRun):
+        leave_out_unused(job.method)
         from anneal_trainer.fit.run import fit
 
         return fit(job, preemption)

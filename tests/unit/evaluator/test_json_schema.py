@@ -12,8 +12,6 @@ from anneal.api.metrics import Metric
 from anneal_evaluator.metrics import json_schema, scorer_of
 from anneal_evaluator.metrics.scorer import Scorer
 
-pytest.importorskip("jsonschema", reason="`make venv` brings it")
-
 ORDER: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",

@@ -1,0 +1,18 @@
+"""What a start does not wait for. Every resume is a start, and of several ranks each makes its own."""
+
+from __future__ import annotations
+
+import sys
+
+from anneal.api.methods import Method
+
+
+def leave_out_unused(method: Method) -> None:
+    """Hides bitsandbytes from PEFT where nothing is kept in 4 or 8 bits.
+
+    PEFT imports it wherever it is installed, and with it the compiler of torch: a quarter of the processor time of a
+    start. None in sys.modules is how Python says that there is no such module. Once PEFT is imported nothing is gained.
+    """
+    in_8_bits = method.full is not None and method.full.optimizer == "AdamW8bit"
+    if method.qlora is None and not in_8_bits and "peft" not in sys.modules:
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
