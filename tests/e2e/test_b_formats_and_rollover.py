@@ -68,12 +68,12 @@ PROVIDER = {"name": "provider", "hosted": hosted("openAI", "/v1", "agreeable-1")
 
 
 def judgements() -> dict[str, Object]:
-    """How the artifact of each format is judged: among its base, what is served then, a provider, a judge, gates."""
+    """How the artifact of each format is judged: alone, beside what is served then, beside a provider by a judge."""
     accuracy = {"name": "accuracy", "exactMatch": {}}
     grade = {"name": "grade", "rubric": {"criteria": "the sound"}}
     choice = {"name": "choice", "preference": {"over": "provider"}}
     return {
-        "messages": {},
+        "messages": {"baselines": None},
         "prompt": {"baselines": [{"name": "served", "incumbent": {"modelDeploymentRef": {"name": "animals"}}}]},
         "alpaca": {
             "baselines": [PROVIDER],
