@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anneal_trainer.fit.packing import best_fit, collate, passes_of
@@ -48,7 +48,14 @@ def test_groups_hold_every_row_once_and_share_what_is_alike_and_not_labelled(row
         assert group.shared * (len(group.rows) - 1) >= LEAST_SAVING * sum(map(len, tokens))
 
 
+#: One of the rows is long: of two rows that begin alike too little is saved, of all four enough.
+ONE_LONG = [
+    Rendered([0] * length, [n == answer for n in range(length)]) for length, answer in ((3, 2), (4, 3), (9, 2), (4, 3))
+]
+
+
 @settings(deadline=None, max_examples=60)
+@example(rows=flatten(ONE_LONG))
 @given(rows=datasets())
 def test_no_single_group_would_save_more(rows: TrainingRows) -> None:
     """The best of all pairs and of all rows that begin like a pair is found, or better."""

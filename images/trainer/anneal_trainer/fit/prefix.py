@@ -77,16 +77,35 @@ def _leaf(row: int, lengths: Indices) -> _Branch:
 
 
 def _joined(shared: int, parts: list[_Branch]) -> _Branch:
-    """The branch of parts that all begin with the same `shared` tokens."""
-    rows, tokens = sum(p.rows for p in parts), sum(p.tokens for p in parts)
-    joining = [p for p in parts if p.saved < shared * p.rows]
-    staying = [p for p in parts if p.saved >= shared * p.rows]
-    saved = shared * (sum(p.rows for p in joining) - 1)
-    if saved <= sum(p.saved for p in joining) or saved < LEAST_SAVING * sum(p.tokens for p in joining):
-        return _Branch(rows, tokens, tuple(g for p in parts for g in p.groups), sum(p.saved for p in parts))
-    together = Group(tuple(row for p in joining for g in p.groups for row in g.rows), shared)
-    kept = (g for p in staying for g in p.groups)
-    return _Branch(rows, tokens, (together, *kept), saved + sum(p.saved for p in staying))
+    """The branch of parts that all begin with the same `shared` tokens, as it saves the most."""
+    gaining = [p for p in parts if p.saved < shared * p.rows]
+    content = [p for p in parts if p.saved >= shared * p.rows]
+    ways = [_Branch(_rows(parts), _tokens(parts), _groups(parts), sum(p.saved for p in parts))]
+    # All of them, too: a long row may save too little of a few rows' tokens, and enough of many rows'.
+    for joining, staying in ((gaining, content), (parts, [])):
+        if shared * (_rows(joining) - 1) >= max(1, LEAST_SAVING * _tokens(joining)):
+            ways.append(_shared_by(joining, staying, shared))
+    return max(ways, key=lambda way: way.saved)
+
+
+def _shared_by(joining: list[_Branch], staying: list[_Branch], shared: int) -> _Branch:
+    """The rows of `joining` as one group, beside the groups of `staying`."""
+    parts = [*joining, *staying]
+    together = Group(tuple(row for group in _groups(joining) for row in group.rows), shared)
+    saved = shared * (len(together.rows) - 1) + sum(p.saved for p in staying)
+    return _Branch(_rows(parts), _tokens(parts), (together, *_groups(staying)), saved)
+
+
+def _rows(parts: list[_Branch]) -> int:
+    return sum(p.rows for p in parts)
+
+
+def _tokens(parts: list[_Branch]) -> int:
+    return sum(p.tokens for p in parts)
+
+
+def _groups(parts: list[_Branch]) -> tuple[Group, ...]:
+    return tuple(group for p in parts for group in p.groups)
 
 
 def _sharable(rows: TrainingRows, index: int) -> NDArray[np.int32]:
