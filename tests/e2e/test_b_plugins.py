@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.e2e.conftest import Anneal, Object
-from tests.e2e.samples import evaluation, sample
+from tests.e2e.samples import animal_rows, evaluation
+from tests.e2e.test_b_formats_and_rollover import training
 
 from anneal.api.conditions import is_true
 
@@ -35,7 +36,7 @@ ENDS = {
 
 
 def scored_by(anneal: Anneal, name: str, program: str, seconds: int) -> Object:
-    """An Evaluation of the sample's candidate by exact match and by that program."""
+    """An Evaluation of a candidate with ten held-out rows by exact match and by that program."""
     plugin = {
         "image": anneal.target.images["evaluator"],
         "command": ["python", "-c", program],
@@ -44,14 +45,15 @@ def scored_by(anneal: Anneal, name: str, program: str, seconds: int) -> Object:
         "timeoutSeconds": seconds,
     }
     metrics = [{"name": "accuracy", "exactMatch": {}}, {"name": "mine", "plugin": plugin}]
-    gates = [{"metric": "mine", "absolute": {"minLowerBound": "0.5"}}]
-    return evaluation(name, "intents-v1", baselines=[], metrics=metrics, gates=gates)
+    gates = [{"metric": "mine", "absolute": {"minLowerBound": "0"}}]
+    return evaluation(name, "animals-messages", baselines=[], metrics=metrics, gates=gates)
 
 
 @pytest.fixture(scope="module")
 def candidate(anneal: Anneal) -> None:
-    anneal.apply(sample("finetunejob"))
-    anneal.wait("FineTuneJob", "intents-v1", lambda o: is_true(o, "Complete"), 900)
+    anneal.put("hub", {"animals/messages.jsonl": animal_rows("messages")})
+    anneal.apply(training(anneal, "messages"))
+    anneal.wait("FineTuneJob", "animals-messages", lambda o: is_true(o, "Complete"), 400)
 
 
 def ended(anneal: Anneal, name: str) -> Object:
