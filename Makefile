@@ -42,12 +42,12 @@ generate: venv  ## crds/ and the chart's copy, from the API models
 	@$(PY) -m anneal.api.crd
 
 test: venv  ## everything: unit, sweep, trainer, integration, end to end
-	@$(PY) -m pytest tests/unit tests/sweep tests/models tests/trainer -q -n 2
+	@$(PY) -m pytest tests/unit tests/sweep tests/models tests/trainer -q -n 3
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/cluster tests/integration -m "not performance" -v -n 3 --dist loadfile --durations=12
 	@$(PY) -m pytest tests/e2e -m "not performance" -v -s --durations=12
 
 test-unit: venv  ## unit tests and the crash sweep, without a cluster
-	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
+	@$(PY) -m pytest tests/unit tests/sweep -q -n 3
 
 test-trainer: venv  ## what needs torch: the trainer, the serving backend and the estimates, on tiny models of many families
 	@$(PY) -m pytest tests/models tests/trainer -q -n 2
