@@ -13,13 +13,14 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
+
+from tests.support.listening import wait_until_it_listens
 
 from local_cluster.locks import exclusive
 from local_cluster.paths import cache_root
@@ -93,20 +94,8 @@ def mlflow_server(folder: Path, key_file: Path, ca_file: Path) -> Iterator[MLflo
             start_new_session=True,
         )
         try:
-            _wait(process, port, folder / "server.log")
+            wait_until_it_listens(process, port, folder / "server.log", _READY_SECONDS)
             yield MLflowServer(f"https://127.0.0.1:{port}", ca_file)
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # its workers are of its session
             process.wait(10)
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"MLflow did not start: {log.read_text(errors='replace')[-2000:]}")

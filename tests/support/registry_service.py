@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.x509 import load_pem_x509_certificate
 from tests.support.https_server import body, certificate, status
+from tests.support.listening import wait_until_it_listens
 
 from local_cluster import packages
 
@@ -91,7 +92,7 @@ def registry_service(
             ["docker-registry", "serve", str(folder / "settings.yml")], stdout=output, stderr=output
         )
         try:
-            _wait(process, port, log)
+            wait_until_it_listens(process, port, log, _READY_SECONDS)
             yield RegistryService(f"127.0.0.1:{port}", ca_file, folder / "content")
         finally:
             process.terminate()
@@ -138,15 +139,3 @@ class TokenServer:
 
 def _text(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"the registry did not start: {log.read_text(errors='replace')[-2000:]}")

@@ -9,12 +9,13 @@ import hashlib
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.listening import wait_until_it_listens
 
 from local_cluster.locks import exclusive
 from local_cluster.paths import cache_root
@@ -92,20 +93,8 @@ def s3_service(folder: Path, key_file: Path, ca_file: Path) -> Iterator[S3Servic
             stderr=log,
         )
         try:
-            _wait(process, port, folder / "gateway.log")
+            wait_until_it_listens(process, port, folder / "gateway.log", _READY_SECONDS)
             yield service
         finally:
             process.terminate()
             process.wait(10)
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"the S3 gateway did not start: {log.read_text(errors='replace')[-2000:]}")
