@@ -9,7 +9,7 @@ from tests.e2e import outside
 from tests.e2e.conftest import Anneal, Object, helper_job
 from tests.e2e.samples import ANIMAL_FORMATS, animal_rows, deployment, evaluation, job
 
-from anneal.api.conditions import is_true
+from anneal.api.conditions import find, is_true
 
 pytestmark = pytest.mark.e2e
 
@@ -81,6 +81,7 @@ def judgements() -> dict[str, Object]:
             "judgeQuality": {"minSwapConsistency": "0.9"},
             "metrics": [accuracy, grade, choice],
             "servingCostPerHour": "1",
+            "policy": {"approval": "Required"},
             "gates": [
                 {"metric": "accuracy", "absolute": {"minLowerBound": "0"}},
                 {"metric": "grade", "absolute": {"minLowerBound": "0"}},
@@ -134,7 +135,22 @@ def passed(anneal: Anneal, name: str) -> str:
     anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", **judgements()[name]))
     judged = anneal.wait("Evaluation", f"animals-{name}", ended, 300)
     assert judged["status"].get("verdict") == "Passed"
-    return str(judged["status"]["subjectDigest"])
+    digest = str(judged["status"]["subjectDigest"])
+    if judged["spec"]["policy"].get("approval") == "Required":
+        approve(anneal, f"animals-{name}", digest)
+    return digest
+
+
+def approve(anneal: Anneal, name: str, digest: str) -> None:
+    """Nothing is served of it before a person says so; who it was is recorded."""
+    asked = anneal.wait("Evaluation", name, lambda o: find(o["status"], "Approved") is not None, 30)
+    assert not is_true(asked, "Approved")
+    assert digest not in {r["digest"] for r in anneal.get("ModelDeployment", "animals")["status"]["revisions"]}
+    said = {"digest": digest, "by": "release-team", "reason": "answers read"}
+    names = {"digest": "approved-digest", "by": "approved-by", "reason": "approval-reason"}
+    anneal.kubectl("annotate", "eval", name, *(f"anneal.dev/{names[key]}={value}" for key, value in said.items()))
+    approved = anneal.wait("Evaluation", name, lambda o: is_true(o, "Approved"), 30)["status"]["approval"]
+    assert {key: approved[key] for key in said} == said
 
 
 def ended(obj: Object) -> bool:

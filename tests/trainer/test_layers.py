@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from tests.trainer.test_bad_input import not_its_bytes
 
 from anneal_trainer.errors import Unavailable, UserMistake
 from anneal_trainer.sources import layers
@@ -126,6 +127,7 @@ SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize
         (BROKEN, "SourceNotReadable", "is not an archive that can be read: bad checksum at byte"),
         (BROKEN[:-9700], "SourceNotReadable", "is not an archive that can be read"),
     ],
+    ids=not_its_bytes,
 )
 def test_tricks_are_refused_in_a_sentence(tmp_path: Path, content: bytes, reason: str, sentence: str) -> None:
     with pytest.raises(UserMistake) as refused:
