@@ -47,7 +47,7 @@ test: venv  ## everything: unit, sweep, trainer, integration, end to end
 	@$(PY) -m pytest tests/e2e -m "not performance" -v -s --durations=12
 
 test-unit: venv  ## unit tests and the crash sweep, without a cluster
-	@$(PY) -m pytest tests/unit tests/sweep -q -n 3
+	@$(PY) -m pytest tests/unit tests/sweep -q -n 2
 
 test-trainer: venv  ## what needs torch: the trainer, the serving backend and the estimates, on tiny models of many families
 	@$(PY) -m pytest tests/models tests/trainer -q -n 2
