@@ -67,15 +67,15 @@ def hosted(protocol: str, base: str, model: str) -> Object:
 PROVIDER = {"name": "provider", "hosted": hosted("openAI", "/v1", "agreeable-1")}
 
 
-def judgements() -> dict[str, Object]:
-    """How the artifact of each format is judged: alone, beside what is served then, beside a provider by a judge."""
+def judgements() -> list[Object]:
+    """How the artifacts are judged, in order: alone, beside what is served then, beside a provider by a judge."""
     accuracy = {"name": "accuracy", "exactMatch": {}}
     grade = {"name": "grade", "rubric": {"criteria": "the sound"}}
     choice = {"name": "choice", "preference": {"over": "provider"}}
-    return {
-        "messages": {"baselines": None},
-        "prompt": {"baselines": [{"name": "served", "incumbent": {"modelDeploymentRef": {"name": "animals"}}}]},
-        "alpaca": {
+    return [
+        {"baselines": None},
+        {"baselines": [{"name": "served", "incumbent": {"modelDeploymentRef": {"name": "animals"}}}]},
+        {
             "baselines": [PROVIDER],
             "judge": hosted("anthropic", "", "strict-1"),
             "judgeQuality": {"minSwapConsistency": "0.9"},
@@ -89,15 +89,15 @@ def judgements() -> dict[str, Object]:
                 {"cost": {"maxPerQuery": "1"}},
             ],
         },
-    }
+    ]
 
 
 def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal, world: None) -> None:
     anneal.put("hub", {f"animals/{name}.jsonl": animal_rows(name) for name in ("messages", "alpaca")})
     anneal.apply(following(), *(training(anneal, name) for name in ANIMAL_FORMATS))
     served: list[str] = []
-    for name in ANIMAL_FORMATS:
-        served.append(passed(anneal, name))
+    for name, judgement in zip(in_order_of_completion(anneal), judgements(), strict=True):
+        served.append(passed(anneal, name, judgement))
         anneal.wait(
             "ModelDeployment",
             "animals",
@@ -121,18 +121,28 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
 def training(anneal: Anneal, name: str) -> Object:
     """The job of a format; small enough to run beside the others."""
     # The first two formats say the same: with one seed they would be one artifact, by digest.
-    settings = {"maxSteps": 18, "seed": list(ANIMAL_FORMATS).index(name)}
+    # The one whose base has to be fetched ends last.
+    settings = {"maxSteps": 24 if name == "alpaca" else 18, "seed": list(ANIMAL_FORMATS).index(name)}
     small = {"cpu": "200m", "memory": "4Gi"}
     source = f"pvc://hub/animals/{name}.jsonl"
     return labelled(job(f"animals-{name}", source, training=settings, resources=small, **places(anneal)[name]))
 
 
-def passed(anneal: Anneal, name: str) -> str:
-    """Wait for the job of a format, judge its artifact; returns the digest, which has passed."""
-    trained = anneal.wait("FineTuneJob", f"animals-{name}", ended, 400)
-    assert is_true(trained, "Complete")
-    no_row_is_lost(trained["status"]["dataset"])
-    anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", **judgements()[name]))
+def in_order_of_completion(anneal: Anneal) -> list[str]:
+    """The formats when their jobs have ended: the newest that passed is served, so the oldest is judged first."""
+    ends = {}
+    for name in ANIMAL_FORMATS:
+        trained = anneal.wait("FineTuneJob", f"animals-{name}", ended, 400)
+        assert is_true(trained, "Complete")
+        no_row_is_lost(trained["status"]["dataset"])
+        ends[name] = trained["status"]["completionTime"], f"animals-{name}"
+    assert max(ends, key=ends.__getitem__) == "alpaca"
+    return sorted(ends, key=ends.__getitem__)
+
+
+def passed(anneal: Anneal, name: str, judgement: Object) -> str:
+    """Judge the artifact of a format; returns its digest, which has passed."""
+    anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", **judgement))
     judged = anneal.wait("Evaluation", f"animals-{name}", ended, 300)
     assert judged["status"].get("verdict") == "Passed"
     digest = str(judged["status"]["subjectDigest"])
