@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -71,3 +73,22 @@ async def ask(
         )
     check_snapshots(todo, files)
     return {q.row.id: files["gpt"][q.key] for q in todo}, ledger
+
+
+def killed_at(write: int, asking: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+    """Asks in a process that dies at its `write`-th flush to the disk; whether it came that far."""
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    flushed, flush = Counter[str](), os.fsync
+
+    def fsync(fd: Any) -> None:
+        flushed["all"] += 1
+        if flushed["all"] == write:
+            os._exit(9)
+        flush(fd)
+
+    os.fsync = fsync
+    try:
+        asyncio.run(asking())
+    finally:
+        os._exit(0)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from multiprocessing import Process
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.support.hosted_models import HostedModels, Said, hosted_models
-from tests.unit.evaluator.hosted import PRICE, ask, hosted_run, rows
+from tests.unit.evaluator.hosted import PRICE, ask, hosted_run, killed_at, rows
 
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.errors import EvaluationError
@@ -120,32 +121,13 @@ async def test_without_a_price_it_works_the_same(tmp_path: Path) -> None:
     assert (ledger.spent(), ledger.left("gpt")) == (0, [])
 
 
-def killed_at(write: int, models: HostedModels, protocol: str, directory: Path) -> bool:
-    """Asks in a process that dies at its `write`-th flush to the disk; whether it came that far."""
-    if pid := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    flushed, flush = Counter[str](), os.fsync
-
-    def fsync(descriptor: int) -> None:
-        flushed["all"] += 1
-        if flushed["all"] == write:
-            os._exit(9)
-        flush(descriptor)
-
-    os.fsync = fsync
-    try:
-        asyncio.run(ask(batch_run(models, protocol), directory, rows(*TEXTS)))
-    finally:
-        os._exit(0)
-
-
 @PROTOCOLS
 def test_a_process_killed_at_any_write_pays_for_nothing_twice(tmp_path: Path, protocol: str) -> None:
     """Announced, named, answered, settled, closed: between the first two the provider's name of it is lost."""
     for write in range(1, 100):
         directory = tmp_path / str(write)
         with hosted_models() as models:
-            is_killed = killed_at(write, models, protocol, directory)
+            is_killed = killed_at(write, partial(ask, batch_run(models, protocol), directory, rows(*TEXTS)))
             stored, ledger = asyncio.run(ask(batch_run(models, protocol), directory, rows(*TEXTS)))
         assert {answer.outcome for answer in stored.values()} == {"answered"}
         assert models.billed == Counter(TEXTS), f"killed at write {write}"

@@ -10,12 +10,13 @@ import sys
 import time
 from collections import Counter
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.hosted_models import Asked, HostedModels, Said, hosted_models
 from tests.unit.evaluator.builders import answered
-from tests.unit.evaluator.hosted import ask, hosted_run, rows
+from tests.unit.evaluator.hosted import ask, hosted_run, killed_at, rows
 
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.errors import EvaluationError
@@ -32,30 +33,11 @@ def one_by_one(models: HostedModels) -> EvaluateRun:
     return run.model_copy(update={"generation": run.generation.model_copy(update={"concurrency": 1})})
 
 
-def killed_at(write: int, run: EvaluateRun, directory: Path) -> bool:
-    """Asks in a process that dies at its `write`-th flush to the disk; whether it came that far."""
-    if pid := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    flushed, flush = Counter[str](), os.fsync
-
-    def fsync(descriptor: int) -> None:
-        flushed["all"] += 1
-        if flushed["all"] == write:
-            os._exit(9)
-        flush(descriptor)
-
-    os.fsync = fsync
-    try:
-        asyncio.run(ask(run, directory, rows(*TEXTS)))
-    finally:
-        os._exit(0)
-
-
 def test_a_process_killed_at_any_write_pays_for_no_answer_twice(tmp_path: Path) -> None:
     for write in range(1, 100):
         directory = tmp_path / str(write)
         with hosted_models() as models:
-            if not killed_at(write, one_by_one(models), directory):
+            if not killed_at(write, partial(ask, one_by_one(models), directory, rows(*TEXTS))):
                 assert write == 3 * len(TEXTS) + 1, "a question is three writes: noted, answered, settled"
                 return
             stored, ledger = asyncio.run(ask(one_by_one(models), directory, rows(*TEXTS)))
