@@ -135,6 +135,18 @@ def ask(server: Server, model: str, question: str, max_tokens: int = MAX_TOKENS)
         return error.code, json.load(error)
 
 
+def metric(server: Server, name: str) -> float:
+    """Sum over all label sets."""
+    with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{"))
+
+
+def begun(server: Server) -> float:
+    """Answers of which there is a first token."""
+    return metric(server, "vllm:time_to_first_token_seconds_count")
+
+
 def text(answer: tuple[int, dict[str, Any]]) -> str:
     status, said = answer
     assert status == 200, said
@@ -178,20 +190,20 @@ class TestServing:
 
     def test_its_metrics_count_requests(self, serving: tuple[Pod, Server]) -> None:
         ask(serving[1], "base", "hello", 1)
-        with urllib.request.urlopen(f"http://{serving[1].address}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
-        counts = [float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:request_success_total{")]
-        assert sum(counts) >= 1
+        assert metric(serving[1], "vllm:request_success_total") >= 1
 
 
 class TestEnd:
     """The last requests of the server that all tests share."""
 
     def test_sigterm_cuts_no_answer(self, serving: tuple[Pod, Server], models: Models) -> None:
+        """What is not yet read at the signal is refused; until then the pod's preStop waits for the endpoint to go."""
         server = serving[1]
+        before = begun(server)
         with ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(ask, server, "candidate", question) for question in models.endless[:8]]
-            time.sleep(0.2)
+            while begun(server) < before + len(asked):
+                time.sleep(0.01)
             server.process.send_signal(signal.SIGTERM)
             answers = [answer.result() for answer in asked]
         assert [status for status, _ in answers] == [200] * len(asked), answers
