@@ -76,8 +76,8 @@ class AnswerFile:
         self._answers[answer.key] = answer
 
     def compact(self, keys: Iterable[str]) -> None:
-        """Rewrites the file to the last answer of each of `keys`, in their order; atomic."""
-        write_atomically(self.path, b"".join(_line(self._answers[key]) for key in keys))
+        """Rewrites the file to the last answer of each of `keys`, once and in their order; atomic."""
+        write_atomically(self.path, b"".join(_line(self._answers[key]) for key in dict.fromkeys(keys)))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

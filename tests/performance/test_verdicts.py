@@ -20,6 +20,7 @@ from tests.support.simulated_verdicts import (
     Cell,
     Simulated,
     documents,
+    epochs,
     graded,
     graded_pairs,
     monte_carlo_error,
@@ -145,6 +146,19 @@ def test_rows_of_documents_are_covered(figures: Figures, count: int, difference:
 def test_without_groups_they_would_not_be(figures: Figures) -> None:
     """What the cell is for: the same rows, taken as independent."""
     found = figures.simulate(documents(100, 0.0, keeps_groups=False), what="the same, groups not told", groups=100)
+    assert passes_falsely(found)
+    assert not covers(found)
+
+
+@pytest.mark.parametrize("n", ROWS)
+def test_rows_that_are_asked_three_times_are_covered(figures: Figures, n: int) -> None:
+    found = figures.simulate(epochs(n), what="superiority, no difference, three epochs", rows=n)
+    assert not passes_falsely(found)
+    assert covers(found)
+
+
+def test_epochs_taken_as_rows_would_not_be(figures: Figures) -> None:
+    found = figures.simulate(epochs(150, as_rows=True), what="the same, epochs taken as rows", rows=150)
     assert passes_falsely(found)
     assert not covers(found)
 

@@ -227,7 +227,9 @@ def make_anthropic_batch(models: HostedModels, wanted: Json) -> Json:
 
 
 def look_at_batches(models: HostedModels, path: str) -> bytes | None:
-    """What a GET is answered; None for what is not there."""
+    """What a GET is answered, a question for vLLM's version among it; None for what is not there."""
+    if path == "/version":
+        return b'{"version": "0.19.1"}'
     batches, (place, _, query) = models.batches, path.partition("?")
     name = place.rpartition("/")[2]
     if place in ("/v1/batches", "/v1/messages/batches"):

@@ -8,6 +8,7 @@ would err to the same side, and 1,000 times, the least that the API allows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from tests.unit.evaluator.builders import evaluate_run
 
 from anneal.api.runs import EvaluateRun
@@ -153,6 +154,24 @@ def documents(count: int, difference: float, keeps_groups: bool = True) -> Cell:
                 chances.append(chance * ((1 + sign * difference / 0.2) / 2 if apart else 1))
     gate = {"superiority": {"over": "base"}}
     return Cell(_run(EXACT, gate, PAIR, resamples=1000), kinds, np.array(chances), count, keeps_groups)
+
+
+def epochs(n: int, as_rows: bool = False) -> Cell:
+    """0/1 scores of two models that are asked each of n rows three times, and sample: a third of the rows are hard.
+
+    On a hard row each model is right with a chance of its own (Beta(½, ½)), on the others always; neither is better.
+    Judged by the means of rows as the evaluator does, or naively with every epoch as a row of its own.
+    """
+    hard = 1 / 3
+    kinds, chances = [], []
+    for bits in itertools.product((0.0, 1.0), repeat=6):
+        scores = np.array(bits).reshape(2, 3)
+        right = scores.sum(axis=1)
+        chance = hard * float(np.prod(stats.betabinom.pmf(right, 3, 0.5, 0.5) / special.comb(3, right)))
+        kinds.append(scores if as_rows else scores.mean(axis=1, keepdims=True))
+        chances.append(chance + (1 - hard) * (right.sum() == 6))
+    gate = {"superiority": {"over": "base"}}
+    return Cell(_run(EXACT, gate, PAIR, resamples=1000), kinds, np.array(chances), n, keeps_groups=not as_rows)
 
 
 def preferences(n: int, by_place: float, difference: float, orders: Literal["Both", "CandidateFirst"]) -> Cell:

@@ -9,6 +9,7 @@ import numpy as np
 
 from anneal.api.costs import amount, break_even, price_of_a_query
 from anneal.api.runs import JUDGE, EvaluateRun
+from anneal_evaluator.epochs import each_once
 from anneal_evaluator.report import Spent
 from anneal_evaluator.score import Answers
 from anneal_evaluator.taken import Taken, queries_an_hour
@@ -37,7 +38,7 @@ def _own(run: EvaluateRun, taken: Taken) -> dict[str, Any] | None:
 
 
 def _hosted(run: EvaluateRun, model: int, answers: Answers, spent: Spent) -> dict[str, Any] | None:
-    baseline, given = run.baselines[model - 1], answers[run.models[model]]
+    baseline, given = run.baselines[model - 1], each_once(run, answers[run.models[model]])
     if baseline.hosted is None or baseline.hosted.price is None:
         return None
     read, written = sum(a.input_tokens for a in given), sum(a.output_tokens for a in given)

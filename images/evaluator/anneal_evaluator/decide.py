@@ -17,6 +17,7 @@ from anneal.api import power
 from anneal.api.gates import Gate, Outcome
 from anneal.api.runs import EvaluateRun
 from anneal.api.verdicts import Measure, baseline_of, bound, decide, measure_of, verdict
+from anneal_evaluator.epochs import each_once
 from anneal_evaluator.errors import TOO_MANY_ERRORS, EvaluationError
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.score import Answers
@@ -112,15 +113,16 @@ def refuse_too_many_errors(run: EvaluateRun, answers: Answers) -> None:
     """
     allowed = float(run.policy.max_error_rate)
     for model in run.models:
-        given = answers[model]
+        given = each_once(run, answers[model])
         errors = [answer for answer in given if answer.outcome != "answered"]
         if len(errors) <= allowed * len(given) and len(errors) < len(given):
             continue
         kinds = Counter(answer.outcome for answer in errors)
+        asked = "rows" if run.generation.epochs == 1 else "questions"
         counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in kinds.most_common())
         examples = "; ".join(f"row {e.row}: {_shown(e)}" for e in errors[:_EXAMPLES])
         message = (
-            f"No verdict: {model} has no usable answer to {len(errors)} of {len(given)} rows"
+            f"No verdict: {model} has no usable answer to {len(errors)} of {len(given)} {asked}"
             f" ({len(errors) / len(given):.1%}, allowed {allowed:.1%}): {counts}."
             f" {_ADVICE[kinds.most_common(1)[0][0]]} For example {examples}."
         )
@@ -138,6 +140,9 @@ def judge(
 ) -> Judgement:
     """Estimates and gates from scores of shape [metrics, models, rows], NaN where there is no answer.
 
+    A row that was asked several times has the mean of its epochs for its score: it is one piece of evidence, and n, the
+    MDE and the rows that are needed count rows.
+
     `groups`, of shape [rows], says which rows belong together, and so are not independent; `taken` is what gates on
     latency and cost are decided by, and is needed for them alone.
     """
@@ -148,7 +153,7 @@ def judge(
         for k in (0, *baselines[m])
     }
     pairs = {
-        (m, k): _Sample.paired(scores[m, 0] - scores[m, k], groups, scorer)
+        (m, k): _Sample.paired(scores[m, 0], scores[m, k], groups, scorer)
         for m, scorer in enumerate(scorers)
         for k in baselines[m]
     }
@@ -194,13 +199,16 @@ class _Sample:
 
     @classmethod
     def alone(cls, scores: Scores, groups: Groups, scorer: Scorer) -> _Sample:
-        """Of one model."""
-        return cls._of(scores, groups, scorer.is_binary)
+        """Of one model. Means over epochs are 0 or 1 only where all epochs agree."""
+        return cls._of(scores, groups, scorer.is_binary and _are_in(scores, 0, 1))
 
     @classmethod
-    def paired(cls, differences: Scores, groups: Groups, scorer: Scorer) -> _Sample:
+    def paired(cls, candidate: Scores, baseline: Scores, groups: Groups, scorer: Scorer) -> _Sample:
         """Of two. What was won less what was lost is 1, 0 or -1 a row, as the difference of two 0/1 scores is."""
-        return cls._of(differences, groups, scorer.is_binary or scorer.over is not None)
+        differences = candidate - baseline
+        if scorer.over is not None:
+            return cls._of(differences, groups, _are_in(differences, -1, 0, 1))
+        return cls._of(differences, groups, scorer.is_binary and _are_in(np.stack([candidate, baseline]), 0, 1))
 
     @classmethod
     def _of(cls, scores: Scores, groups: Groups, is_binary: bool) -> _Sample:  # noqa: FBT001 - a field
@@ -218,6 +226,11 @@ class _Sample:
 
     def count(self, value: float) -> int:
         return int((self.values == value).sum())
+
+
+def _are_in(scores: Scores, *values: float) -> bool:
+    """Whether there are no other values."""
+    return bool(np.isin(scores[~np.isnan(scores)], values).all())
 
 
 def _mean(run: EvaluateRun, sample: _Sample) -> Estimate:

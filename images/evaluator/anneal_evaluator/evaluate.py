@@ -18,6 +18,7 @@ from anneal.api.verdicts import baseline_of
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.costs import costs
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
+from anneal_evaluator.epochs import key_of_each, means_of_rows, row_of_each
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 from anneal_evaluator.judging import judge_answers
@@ -57,6 +58,8 @@ class Answered:
     """Everything that was said."""
 
     rows: list[HeldOutRow]
+    each: list[HeldOutRow]
+    """The row of each answer."""
     scorers: list[Scorer]
     labels: list[Label]
     """What people say of answers, to hold the judge against."""
@@ -64,14 +67,14 @@ class Answered:
     """Name and version of the server."""
     files: Mapping[str, AnswerFile]
     keys: Mapping[str, list[str]]
-    """Of each model's answers, in the order of the rows."""
+    """Of each model's answers, in the order of the rows and, within a row, of its epochs."""
     answers: Answers
 
 
 def respond(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> RunResult:
     """Asks, and hands the answers to the plugins, which run after this. Raises EvaluationError, OSError."""
     found = _answered(run, AnswerFile.has, patience_seconds)
-    write_items(run, found.rows, found.answers)
+    write_items(run, found.each, found.answers)
     said = f"{len(found.rows)} rows are answered by each of {len(run.models)} models."
     return RunResult(role="evaluate", outcome="Succeeded", reason="Answered", message=said)
 
@@ -81,28 +84,29 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     has_plugins = any(metric.plugin is not None for metric in run.metrics)
     # What plugins have scored is not asked again, not even what took too long.
     found = _answered(run, AnswerFile.was_asked if has_plugins else AnswerFile.has, patience_seconds)
-    rows, scorers, server, files, keys = found.rows, found.scorers, found.server, found.files, found.keys
+    rows, each, scorers, server, files = found.rows, found.each, found.scorers, found.server, found.files
     answers, directory = found.answers, Path(run.report.path)
-    given = plugin_scores(run, rows, answers)
+    given = plugin_scores(run, each, answers)
 
     # What was spent so far is read anew: a ledger lives as long as one event loop.
     ledger = _ledger(run, directory)
-    judgements = judge_answers(run, rows, answers, ledger, patience_seconds, found.labels)
-    scores = score(run, scorers, rows, answers, {**given, **(judgements.scores if judgements else {})})
+    judgements = judge_answers(run, each, answers, ledger, patience_seconds, found.labels)
+    scored = score(run, scorers, each, answers, {**given, **(judgements.scores if judgements else {})})
+    scores = means_of_rows(run, scored)
     groups = groups_of(rows)
     taken = Taken.of(run, answers, groups)
     judgement = judge(run, scorers, scores, groups, taken)
     by_category = judge_categories(run, scorers, scores, groups, [row.category for row in rows])
     write_scores(directory / SCORES_FILE, run, rows, scores)
     for model in run.models:
-        files[model].compact(keys[model])
+        files[model].compact(found.keys[model])
     written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
     written += [judgements.file] if judgements else []
     spent = {model: ledger.spent(model) for model in (*run.models, JUDGE)}
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
     report["judge"] = judge_document(run, judgements, spent[JUDGE])
     report["training"], report["costs"] = origin(run), costs(run, answers, taken, spent)
-    report["confusion"] = confusions(run, scorers, rows, answers)
+    report["confusion"] = confusions(run, scorers, each, answers)
     report["categories"] = categories(run, by_category)
     write_atomically(directory / PAGE_FILE, page(run, report, rows, answers, scores).encode())
     digest = write_report(directory, report)
@@ -128,12 +132,14 @@ def _answered(run: EvaluateRun, is_settled: Callable[[AnswerFile, str], bool], p
     directory.mkdir(parents=True, exist_ok=True)
     files = {model: AnswerFile(directory / f"responses-{model}.jsonl") for model in run.models}
     server, asked = asyncio.run(_interview(run, rows, files, is_settled, patience_seconds))
-    keys = {model: [q.key for q in asked if q.model == model] for model in run.models}
+    keys = {
+        model: key_of_each(run, k, [q.key for q in asked if q.model == model]) for k, model in enumerate(run.models)
+    }
     answers = {model: [files[model][key] for key in keys[model]] for model in run.models}
     refuse_too_many_errors(run, answers)
     check_prompts(run, asked, files)
     check_snapshots(asked, files)
-    return Answered(rows, scorers, labels, server, files, keys, answers)
+    return Answered(rows, row_of_each(run, rows), scorers, labels, server, files, keys, answers)
 
 
 def _ledger(run: EvaluateRun, directory: Path) -> Ledger:
@@ -179,7 +185,7 @@ async def _endpoints(run: EvaluateRun) -> AsyncIterator[dict[str, Endpoint]]:
     ):
         served: Endpoint = TritonEndpoint(client, run.server_url)
         if run.runtime == "vllm":
-            served = VLLMEndpoint(session, run.server_url)
+            served = VLLMEndpoint(session, run.server_url, run.generation.temperature)
         endpoints = dict.fromkeys(run.models, served)
         for name, baseline in zip(run.models[1:], run.baselines, strict=True):
             if baseline.hosted is not None:

@@ -45,7 +45,10 @@ class _Score(BaseModel):
 
 
 def write_items(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers) -> None:
-    """Leaves the items where plugins read them, one JSON line each. Raises OSError."""
+    """Leaves the items where plugins read them, one JSON line each. Raises OSError.
+
+    `rows` has the row of each answer.
+    """
     items = {
         item_id(row, text): {
             "messages": [m.to_json() for m in row.messages],
@@ -61,7 +64,7 @@ def write_items(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers) 
 
 
 def plugin_scores(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers) -> dict[int, NDArray[np.float64]]:
-    """By plugin metric: scores of shape [models, rows], 0 to 1, NaN without an answer. Raises EvaluationError."""
+    """By plugin metric: scores of shape [models, answers], 0 to 1, NaN without an answer. Raises EvaluationError."""
     found = {}
     items = {(k, i): item_id(row, text) for k, i, row, text in _answered(run, rows, answers)}
     for m, metric in enumerate(run.metrics):
@@ -89,7 +92,7 @@ def item_id(row: HeldOutRow, answer: str) -> str:
 def _answered(
     run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers
 ) -> Iterator[tuple[int, int, HeldOutRow, str]]:
-    """(model, row, the row, the text) of everything that is an answer."""
+    """(model, answer, its row, the text) of everything that is an answer."""
     for k, model in enumerate(run.models):
         for i, (row, answer) in enumerate(zip(rows, answers[model], strict=True)):
             if answer.outcome == "answered":

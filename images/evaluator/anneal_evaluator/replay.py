@@ -38,11 +38,13 @@ def replay_answers(run: EvaluateRun, asked: Sequence[Question], files: Mapping[s
         stored = {answer.key: answer for answer in answers_in(content)}
         missing = [q for q in wanted if q.key not in stored]
         if missing:
+            what = "held-out rows" if run.generation.epochs == 1 else "questions (rows by epochs)"
             raise mistake(
                 ANSWERS_MISSING,
-                f"{uri} answers {len(wanted) - len(missing)} of {len(wanted)} held-out rows for baseline"
+                f"{uri} answers {len(wanted) - len(missing)} of {len(wanted)} {what} for baseline"
                 f" {baseline.name}, and not row {missing[0].row.id[:100]!r}. It must come from an Evaluation of the"
-                " same held-out rows, with the same URL, model, settings and maxTokens of that baseline.",
+                " same held-out rows, asked as often, with the same URL, model, settings and maxTokens of that"
+                " baseline.",
             )
         for question in wanted:
             if not files[question.model].was_asked(question.key):

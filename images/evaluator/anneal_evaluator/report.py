@@ -19,6 +19,7 @@ from anneal.api.runs import EvaluateData, EvaluateRun
 from anneal.api.subjects import CANDIDATE, Hosted
 from anneal.api.verdicts import baseline_of, bound, gate_name, is_ceiling, measure_of, required, sentence
 from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
+from anneal_evaluator.epochs import each_once
 from anneal_evaluator.score import Answers
 from anneal_hosted.answers import StoredAnswer, write_atomically
 from anneal_hosted.endpoints.names import snapshot
@@ -66,7 +67,7 @@ def document(
         "verdict": judgement.verdict,
         "candidateDigest": run.candidate_digest,
         "baseDigest": run.base_digest,
-        "heldOut": {"uri": run.held_out.uri, "digest": run.held_out_digest},
+        "heldOut": {"uri": run.held_out.uri, "digest": run.held_out_digest, "rows": _rows(run, answers)},
         "server": server,
         "generation": run.generation.to_json(),
         "statistics": run.statistics.to_json(),
@@ -80,6 +81,10 @@ def document(
         "gates": [_gate(run, decision) for decision in judgement.gates],
         "files": dict(files),
     }
+
+
+def _rows(run: EvaluateRun, answers: Answers) -> int:
+    return len(answers[run.models[0]]) // run.generation.epochs
 
 
 def categories(run: EvaluateRun, found: Mapping[str, Judgement]) -> list[dict[str, Any]]:
@@ -146,7 +151,7 @@ def _counts(
     run: EvaluateRun, model: int, answers: Answers, spent: Spent
 ) -> tuple[int, int, int, int, int, int, int, str, str]:
     """A model's row of EvaluateData."""
-    given, hosted = answers[run.models[model]], _hosted(run, model)
+    given, hosted = each_once(run, answers[run.models[model]]), _hosted(run, model)
     outcomes = [answer.outcome for answer in given]
     cost = amount(spent[run.models[model]]) if hosted is not None and hosted.price is not None else ""
     beyond = snapshot(hosted.model, called_by(given)) if hosted is not None else ""
@@ -169,7 +174,9 @@ def called_by(given: Sequence[StoredAnswer]) -> str:
 
 
 def _model(run: EvaluateRun, index: int, answers: Answers, spent: Spent) -> dict[str, Any]:
-    given, hosted = answers[run.models[index]], _hosted(run, index)
+    all_epochs, hosted = answers[run.models[index]], _hosted(run, index)
+    given = each_once(run, all_epochs)
+    was_answered = np.array([answer.outcome == "answered" for answer in all_epochs])
     asked, errors, truncated, declined, empty, read, written, cost, _ = _counts(run, index, answers, spent)
     seconds = [answer.seconds for answer in given if answer.outcome == "answered"]
     p50, p95 = np.percentile(seconds, [50, 95]) if seconds else (0.0, 0.0)
@@ -178,6 +185,8 @@ def _model(run: EvaluateRun, index: int, answers: Answers, spent: Spent) -> dict
         "name": label(run, index),
         **(ours if hosted is None else {"hosted": hosted.to_json(), "model": called_by(given)}),
         "asked": asked,
+        "epochs": run.times_asked(index),
+        "rowsAnswered": int(was_answered.reshape(-1, run.generation.epochs).any(axis=1).sum()),
         "errors": errors,
         "truncated": truncated,
         "declined": declined,

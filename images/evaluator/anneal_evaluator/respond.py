@@ -1,7 +1,8 @@
-"""The questions of an evaluation: every model every row, and whether the answers can be compared."""
+"""The questions of an evaluation: every model every row, as often as it is asked, and whether they can be compared."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from anneal.api.artifacts import digest_of_json
@@ -13,28 +14,39 @@ from anneal_hosted.asking import Question
 
 
 def questions(run: EvaluateRun, rows: list[HeldOutRow], versions: Mapping[str, str]) -> list[Question]:
-    """Every row for every model, rows outermost; `versions` says by model what answers."""
+    """Every row for every model, rows outermost and epochs next, so that no model is ahead of the others.
+
+    `versions` says by model what answers. A model that decodes greedily is asked in the first epoch alone.
+    """
     hosted = {name: baseline.hosted for name, baseline in zip(run.models[1:], run.baselines, strict=True)}
     found = []
-    for row in rows:
+    for row, epoch in itertools.product(rows, range(run.generation.epochs)):
         for index, model in enumerate(run.models):
+            if epoch >= run.times_asked(index):
+                continue
             endpoint = hosted.get(model)
             limit = (endpoint and endpoint.max_tokens) or run.generation.max_tokens
-            key = question_key(run, index, row, versions[model], limit)
+            key = question_key(run, index, row, versions[model], limit, epoch)
             found.append(Question(model, row, key, limit, endpoint))
     return found
 
 
-def question_key(run: EvaluateRun, model: int, row: HeldOutRow, version: str, max_tokens: int) -> str:
+def question_key(run: EvaluateRun, model: int, row: HeldOutRow, version: str, max_tokens: int, epoch: int = 0) -> str:
     """Digest of everything that decides the answer of model number `model` (0 is the candidate) to `row`.
+
+    Epochs after the first have keys of their own, so that each has an answer of its own; what the first one said to an
+    evaluation without epochs is taken over.
 
     The candidate's digest is part of every served model's, since its chat template renders the prompts of the
     baselines too. A hosted model's answer depends on no artifact of ours.
     """
     asked = {"row": row.id, "messages": [m.to_json() for m in row.messages], "maxTokens": max_tokens}
     asked |= {"tools": row.tools} if row.tools else {}
+    asked |= {"epoch": epoch} if epoch else {}
     if model > 0 and run.baselines[model - 1].hosted is not None:
         return digest_of_json({"hosted": version, **asked})
+    temperature = float(run.generation.temperature)
+    asked |= {"temperature": temperature} if temperature else {}
     return digest_of_json({"model": run.digest_of(model), "template": run.candidate_digest, "server": version, **asked})
 
 

@@ -17,7 +17,7 @@ from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_hosted.answers import StoredAnswer, write_atomically
 
-#: Answers of each model, in the order of the rows.
+#: Answers of each model, in the order of the rows and, within a row, of its epochs.
 Answers = Mapping[str, Sequence[StoredAnswer]]
 
 
@@ -49,9 +49,10 @@ def score(
     answers: Answers,
     given: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
-    """Scores of shape [metrics, models, rows]; NaN where there is no answer. Raises EvaluationError.
+    """Scores of shape [metrics, models, answers]; NaN where there is no answer. Raises EvaluationError.
 
-    `given` are the scores [models, rows] of the metrics, by index, that a judge or a plugin has given.
+    `rows` has the row of each answer; `given` are the scores [models, answers] of the metrics, by index, that a judge
+    or a plugin has given.
     """
     scores = np.full((len(scorers), len(run.models), len(rows)), np.nan)
     for m, (metric, scorer) in enumerate(zip(run.metrics, scorers, strict=True)):

@@ -17,6 +17,7 @@ from anneal.api.costs import price_of
 from anneal.api.gates import Cost, Gate, Latency
 from anneal.api.runs import EvaluateRun
 from anneal.api.verdicts import baseline_of
+from anneal_evaluator.epochs import by_row, means_of_rows
 from anneal_evaluator.statistics.bootstrap import Grouped, Groups, bootstrap_mean
 from anneal_evaluator.statistics.interval import Interval
 from anneal_evaluator.statistics.quantiles import quantile_bounds, ratio_bounds
@@ -31,22 +32,30 @@ class Taken:
     """Of each model's answers, by row."""
 
     seconds: Values
-    """[models, rows]: from question to answer; NaN where there is neither an answer nor one that came too late."""
+    """[models, rows]: from question to answer, the mean of a row's epochs; NaN where there is neither an answer nor one
+    that came too late."""
+    first: Values
+    """[models, rows]: the same of the first epoch alone. Percentiles are of answers, not of means of several, and their
+    bounds are of independent answers."""
     prices: Values
-    """[models, rows]: of hosted models with a price, for what was asked and answered; else NaN."""
+    """[models, rows]: of hosted models with a price, for what was asked and answered, the mean of a row's epochs; else
+    NaN."""
     groups: Groups
     """[rows]: which rows belong together."""
 
     @classmethod
     def of(cls, run: EvaluateRun, answers: Mapping[str, Sequence[StoredAnswer]], groups: Groups) -> Taken:
+        """`groups` are of rows, `answers` of all their epochs."""
         late = float(run.generation.timeout_seconds)
-        seconds = [[_seconds(answer, late) for answer in answers[model]] for model in run.models]
-        prices = np.full((len(run.models), len(groups)), np.nan)
+        seconds = np.array(
+            [[_seconds(answer, late) for answer in answers[model]] for model in run.models], dtype=np.float64
+        )
+        prices = np.full_like(seconds, np.nan)
         for k, baseline in enumerate(run.baselines, 1):
             if baseline.hosted is not None and (price := baseline.hosted.price) is not None:
                 given = answers[run.models[k]]
                 prices[k] = [float(price_of(price, a.input_tokens, a.output_tokens)) for a in given]
-        return cls(np.array(seconds, dtype=np.float64), prices, groups)
+        return cls(means_of_rows(run, seconds), by_row(run, seconds)[..., 0], means_of_rows(run, prices), groups)
 
 
 @dataclass(frozen=True)
@@ -74,16 +83,16 @@ def taken_by(run: EvaluateRun, gate: Gate, taken: Taken) -> Amount:
     return _ratio(own, _mean(run, prices, taken.groups, max([_dearest(run, other), *_there(prices)])))
 
 
-def queries_an_hour(run: EvaluateRun, seconds: float, asked: int) -> float:
-    """What the server answers in an hour when each of so many questions took so long; inf when they took no time."""
-    under_way = min(run.generation.concurrency, max(1, asked))
+def queries_an_hour(run: EvaluateRun, seconds: float, rows: int) -> float:
+    """What the server answers in an hour when a question of so many rows took so long; inf when they took no time."""
+    under_way = min(run.generation.concurrency, max(1, rows * run.times_asked(0)))
     return _HOUR * under_way / seconds if seconds > 0 else float("inf")
 
 
 def share_beyond(gate: Gate, taken: Taken) -> tuple[float, float]:
     """(share of the candidate's answers that took longer than the gate demands, share that may)."""
     test = gate.latency or Latency(max_milliseconds=1)
-    seconds = _there(taken.seconds[0])
+    seconds = _there(taken.first[0])
     return float((seconds * 1000 > float(test.max_milliseconds or 0)).mean()), 1 - test.percentile / 100
 
 
@@ -99,7 +108,7 @@ def _there(values: Values) -> Values:
 
 def _percentile(run: EvaluateRun, test: Latency, taken: Taken, model: int) -> Amount:
     """In milliseconds."""
-    milliseconds, share = 1000 * _there(taken.seconds[model]), test.percentile / 100
+    milliseconds, share = 1000 * _there(taken.first[model]), test.percentile / 100
     value = float(np.quantile(milliseconds, share)) if milliseconds.size else 0.0
     bounds = quantile_bounds(milliseconds, share, float(run.statistics.confidence))
     return Amount(milliseconds.size, value, bounds)

@@ -1,6 +1,7 @@
 """The vLLM server beside the evaluator, which serves the candidate and the baselines that are models of ours.
 
-It is asked as any OpenAI-compatible endpoint is, greedily, so that runs repeat. Silence is an answer of a model of
+It is asked as any OpenAI-compatible endpoint is: greedily, so that runs repeat, unless generation.temperature says
+how production asks it. Silence is an answer of a model of
 ours, and a wrong one, as it is behind Triton; only of a hosted model it may be somebody else's fault.
 """
 
@@ -22,8 +23,8 @@ class VLLMEndpoint:
 
     advice = "See the serving container of the pod."
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session, self._base_url = session, f"http://{url}/v1"
+    def __init__(self, session: aiohttp.ClientSession, url: str, temperature: str = "0") -> None:
+        self._session, self._base_url, self._temperature = session, f"http://{url}/v1", temperature
         self.where = f"The server at {url}"
 
     async def version(self) -> str:
@@ -35,7 +36,12 @@ class VLLMEndpoint:
             raise AwayError(str(error)) from error
 
     async def ask(self, model: str, messages: str, max_tokens: int) -> Reply:
-        options = OpenAI(base_url=self._base_url, model=model, token_limit="MaxTokens", temperature="0")  # noqa: S106
+        options = OpenAI(
+            base_url=self._base_url,
+            model=model,
+            token_limit="MaxTokens",  # noqa: S106 - a name, not a token
+            temperature=self._temperature,
+        )
         caller = Caller(self._session, model, self._base_url, headers={}, key=None)
         endpoint, chat = OpenAIEndpoint(options, caller), read_chat(messages)
         body = endpoint.body(chat, max_tokens)

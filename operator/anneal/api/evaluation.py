@@ -37,6 +37,7 @@ from anneal.api.subjects import (
     ModelResult,
     Serving,
     TritonServing,
+    times_asked,
 )
 from anneal.api.verdicts import baseline_of
 from anneal.api.workloads import Resources, Scheduling
@@ -209,6 +210,13 @@ UNJUDGED = "a judged, rubric or preference metric and spec.judge need each other
 UNCHECKED = "spec.judgeQuality needs spec.judge"
 UNKNOWN_OPPONENT = "every preference metric must name a baseline of spec.baselines"
 OTHER_OPPONENT = "a gate on a preference metric must compare with the baseline that the metric names"
+SAMPLED_BY_VLLM = (
+    "generation.temperature above 0 needs serving.vllm: Triton's runtime decodes greedily, in production too"
+)
+SAME_AGAIN = (
+    "generation.epochs above 1 would get the same answers again: generation.temperature is 0, and there is no hosted"
+    " baseline with another temperature"
+)
 RESERVED_NAME = "a baseline cannot be named 'candidate': that is the model under judgement"
 
 
@@ -244,6 +252,15 @@ class Evaluation(ApiModel):
             raise ValueError(UNJUDGED)
         if self.spec.judge_quality is not None and self.spec.judge is None:
             raise ValueError(UNCHECKED)
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_differ(self) -> Self:
+        generation, asked = self.spec.generation, [None, *(b.hosted for b in self.spec.baselines if b.hosted)]
+        if float(generation.temperature) > 0 and self.spec.serving.vllm is None:
+            raise ValueError(SAMPLED_BY_VLLM)
+        if generation.epochs > max(times_asked(generation, hosted) for hosted in asked):
+            raise ValueError(SAME_AGAIN)
         return self
 
     @model_validator(mode="after")
@@ -307,6 +324,21 @@ _KNOWN_OPPONENT = cel(
     " self.spec.baselines.exists(b, b.name == m.preference.over)))",
     UNKNOWN_OPPONENT,
 )
+_SAMPLES = "(has(self.spec.generation.temperature) && double(self.spec.generation.temperature) > 0.0)"
+_SAMPLED_BY_VLLM = cel(
+    f"!has(self.spec.generation) || !{_SAMPLES} || (has(self.spec.serving) && has(self.spec.serving.vllm))",
+    SAMPLED_BY_VLLM,
+)
+_IS_GREEDY = " || ".join(
+    f"(has(b.hosted.{protocol}) && has(b.hosted.{protocol}.temperature) &&"
+    f" double(b.hosted.{protocol}.temperature) == 0.0)"
+    for protocol in Hosted.ONE_OF
+)
+_SAME_AGAIN = cel(
+    f"!has(self.spec.generation) || !has(self.spec.generation.epochs) || self.spec.generation.epochs == 1 || {_SAMPLES}"
+    f" || (has(self.spec.baselines) && self.spec.baselines.exists(b, has(b.hosted) && !({_IS_GREEDY})))",
+    SAME_AGAIN,
+)
 _SAME_OPPONENT = cel(
     "self.spec.gates.all(g, !has(g.metric) || self.spec.metrics.all(m, m.name != g.metric || !has(m.preference) ||"
     " ((!has(g.superiority) || g.superiority.over == m.preference.over) &&"
@@ -331,6 +363,8 @@ KIND = KindInfo(
         _CHECKED,
         _KNOWN_OPPONENT,
         _SAME_OPPONENT,
+        _SAMPLED_BY_VLLM,
+        _SAME_AGAIN,
         *immutable_after_start(
             "candidate",
             "baselines",

@@ -35,7 +35,7 @@ from anneal.api.model import ApiModel, Decimal, Digest
 from anneal.api.policy import Policy
 from anneal.api.runtimes import VLLM, RuntimeName
 from anneal.api.sources import Resolved
-from anneal.api.subjects import Baseline, Budget, Generation, Hosted
+from anneal.api.subjects import Baseline, Budget, Generation, Hosted, times_asked
 from anneal.api.tracking import Experiment, TrackingStatus
 from anneal.api.training import Remarks, Training, TrainingStatus
 
@@ -276,6 +276,10 @@ class EvaluateRun(ApiModel):
     report: MountedPath = Field(description="Directory that gets answers, scores and report.")
     reporting: Reporting | None = Field(default=None, description="Where progress goes.")
 
+    def times_asked(self, model: int) -> int:
+        """How often model number `model` (0 is the candidate) is asked each row."""
+        return times_asked(self.generation, None if model == 0 else self.baselines[model - 1].hosted)
+
     def digest_of(self, model: int) -> str:
         """Digest of what answers as model number `model` (0 is the candidate), which is no hosted one."""
         if model == 0:
@@ -328,8 +332,8 @@ class EvaluateData(ApiModel):
     """
 
     models: list[ModelRow] = Field(
-        description="Per model: (rows asked, errors, of them truncated, declined, empty, input tokens, output tokens,"
-        " spent or '', what a hosted model called itself beyond the name asked for)."
+        description="Per model: (answers asked for, errors, of them truncated, declined, empty, input tokens,"
+        " output tokens, spent or '', what a hosted model called itself beyond the name asked for)."
     )
     results: list[tuple[int, int, int, str, str, str]] = Field(
         description="(metric, model, rows scored, mean, lower, upper)."

@@ -116,6 +116,12 @@ class Hosted(ApiModel):
         return self.price.batch if self.price is not None and self.requests == "Batch" else self.price
 
     @property
+    def is_greedy(self) -> bool:
+        """Whether it is asked for the likeliest answer, which is the same every time."""
+        chosen = self.open_ai or self.anthropic
+        return chosen is not None and chosen.temperature is not None and float(chosen.temperature) == 0
+
+    @property
     def model(self) -> str:
         """Name of the model that is asked for."""
         chosen = self.open_ai or self.anthropic
@@ -170,8 +176,28 @@ class Serving(ApiModel):
 
 
 class Generation(ApiModel):
-    """How answers are generated. Served models decode greedily, so that runs repeat; hosted ones as they do."""
+    """How answers are generated. Served models decode greedily unless told otherwise; hosted ones as they do."""
 
+    RULES = (
+        Rule(
+            "!has(self.temperature) || double(self.temperature) <= 2.0",
+            lambda generation: float(generation.temperature) <= 2,
+            "temperature must be 0 to 2",
+        ),
+    )
+
+    temperature: Decimal = Field(
+        default="0",
+        description="Randomness of the answers of served models, 0 to 2; at 0 they are the likeliest, and runs repeat."
+        " Above 0 it needs serving.vllm. Hosted models have their own. Default: 0.",
+    )
+    epochs: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="Times that each held-out row is asked. The score of a row is the mean over them, so that rows are"
+        " still what is counted. A model whose temperature is 0 is asked once. Default: 1.",
+    )
     max_tokens: int = Field(
         default=256,
         ge=1,
@@ -187,6 +213,12 @@ class Generation(ApiModel):
     timeout_seconds: int = Field(
         default=120, ge=1, le=3600, description="Longest wait for one answer, in seconds. Default: 120."
     )
+
+
+def times_asked(generation: Generation, hosted: Hosted | None) -> int:
+    """How often a model is asked each row, a served one where `hosted` is None: once if it decodes greedily."""
+    is_greedy = float(generation.temperature) == 0 if hosted is None else hosted.is_greedy
+    return 1 if is_greedy else generation.epochs
 
 
 class Budget(ApiModel):
@@ -218,11 +250,12 @@ class ModelResult(ApiModel):
     model: str | None = Field(
         default=None, max_length=128, description="What a hosted model called itself when it answered."
     )
-    n: int = Field(ge=0, description="Rows asked.")
-    errors: int = Field(default=0, ge=0, description="Rows without an answer.")
+    n: int = Field(ge=0, description="Answers asked for: rows, each as often as epochs says.")
+    epochs: int = Field(default=1, ge=1, le=10, description="Times that each row was asked.")
+    errors: int = Field(default=0, ge=0, description="Of them those that there are none of.")
     truncated: int = Field(default=0, ge=0, description="Answers cut off at maxTokens; they count as errors too.")
     declined: int | None = Field(
-        default=None, ge=0, description="Rows that a hosted model would not answer; they count as errors too."
+        default=None, ge=0, description="Questions that a hosted model would not answer; they count as errors too."
     )
     empty: int | None = Field(
         default=None, ge=0, description="Answers of a hosted model without any text; they count as errors too."

@@ -99,10 +99,10 @@ def test_the_report_counts_which_label_is_taken_for_which() -> None:
     report = case.report()
     candidate, base = report["confusion"]
     assert candidate["cells"] == [
-        {"reference": "yes", "answered": "yes", "rows": 9},
-        {"reference": "yes", "answered": "no label", "rows": 1},
+        {"reference": "yes", "answered": "yes", "answers": 9},
+        {"reference": "yes", "answered": "no label", "answers": 1},
     ]
-    assert base["cells"] == [{"reference": "yes", "answered": "no", "rows": 9}], "what was cut off is in no cell"
+    assert base["cells"] == [{"reference": "yes", "answered": "no", "answers": 9}], "what was cut off is in no cell"
     seen = Page(page(case.run, report, case.rows, case.answers, case.scores))
     assert "Taken for another (accuracy)" in seen.text
     assert "yesno label1" in seen.text

@@ -26,7 +26,7 @@ from anneal_evaluator.judging.quality import Agreement, Quality, quality_of, ref
 from anneal_evaluator.keys import key_of
 from anneal_evaluator.reuse import reuse_answers
 from anneal_evaluator.score import Answers
-from anneal_hosted.answers import AnswerFile
+from anneal_hosted.answers import AnswerFile, StoredAnswer
 from anneal_hosted.asking import Interview, Question, ask_all, check_snapshots
 from anneal_hosted.endpoints import hosted_endpoint
 from anneal_hosted.ledger import Ledger
@@ -47,7 +47,7 @@ class Judgements:
     """What the judge found."""
 
     scores: Mapping[int, NDArray[np.float64]]
-    """By judged metric: scores of shape [models, rows], NaN where there is no answer or no verdict."""
+    """By judged metric: scores of shape [models, answers], NaN where there is no answer or no verdict."""
     qualities: Sequence[Quality]
     """Of its work on each judged metric."""
     model: str
@@ -141,6 +141,8 @@ def judge_answers(
 ) -> Judgements | None:
     """Asks the judge about every answer that it was not asked about yet; None where nothing is judged.
 
+    `rows` has the row of each answer.
+
     Raises EvaluationError, also when more of its verdicts are unusable than policy.maxErrorRate allows, or when it
     does not show what spec.judgeQuality demands.
     """
@@ -187,8 +189,9 @@ def _agreements(session: _Session, labels: Sequence[Label]) -> dict[int, Agreeme
     }
 
 
-#: (metric, model, row); the model is the baseline where its answer and the candidate's are a pair.
-Place = tuple[int, int, int]
+#: (metric, model, keys of the answers); the model is the baseline where its answer and the candidate's are a pair. By
+#: key, since an answer that stands for several epochs is judged as one.
+Place = tuple[int, int, tuple[str, ...]]
 
 
 def _cases(
@@ -198,11 +201,16 @@ def _cases(
     found = {}
     for i, row in enumerate(rows):
         for k in _judged_models(run, protocol):
-            given = [answers[run.models[model]][i] for model in ((k,) if protocol.over is None else (0, k))]
+            given = _given(run, protocol, answers, k, i)
             texts = tuple(answer.text for answer in given)
             if all(answer.outcome == "answered" for answer in given) and len(set(texts)) == len(texts):
-                found[metric, k, i] = Case(metric, row, texts)
+                found[metric, k, tuple(answer.key for answer in given)] = Case(metric, row, texts)
     return found
+
+
+def _given(run: EvaluateRun, protocol: Protocol, answers: Answers, model: int, at: int) -> list[StoredAnswer]:
+    """Answer number `at` of the model, by itself or behind the candidate's."""
+    return [answers[run.models[k]][at] for k in ((model,) if protocol.over is None else (0, model))]
 
 
 def _judged_models(run: EvaluateRun, protocol: Protocol) -> Sequence[int]:
@@ -215,13 +223,14 @@ def _judged_models(run: EvaluateRun, protocol: Protocol) -> Sequence[int]:
 def _scores(
     run: EvaluateRun, metric: int, protocol: Protocol, answers: Answers, orders: Mapping[Place, Sequence[float]]
 ) -> NDArray[np.float64]:
-    """Scores of shape [models, rows]. Of a pair both have one: what the one has won, the other has lost."""
+    """Scores of shape [models, answers]. Of a pair both have one: what the one has won, the other has lost."""
     scores = np.full((len(run.models), len(answers[run.models[0]])), np.nan)
     for k in _judged_models(run, protocol):
-        for i, (ours, theirs) in enumerate(zip(answers[run.models[0]], answers[run.models[k]], strict=True)):
-            if (found := orders.get((metric, k, i))) is not None:
+        for i in range(len(answers[run.models[k]])):
+            given = _given(run, protocol, answers, k, i)
+            if (found := orders.get((metric, k, tuple(answer.key for answer in given)))) is not None:
                 score = settle(found)
-            elif protocol.over is not None and ours.outcome == theirs.outcome == "answered":
+            elif protocol.over is not None and all(answer.outcome == "answered" for answer in given):
                 score = 0.5  # two equal answers
             else:
                 continue

@@ -78,7 +78,8 @@ def quality_of(
     groups: Groups,
 ) -> Quality:
     """`found` are the scores of each answer or pair in every order that it was judged in; `scores`, of shape
-    [models, rows], what came of them; `groups`, of shape [rows], says which rows belong together.
+    [models, answers], what came of them; `groups`, of shape [answers], says which belong together: those of the same
+    rows, and of rows in groups. Then nothing is corrected, since that takes independent answers.
     """
     settled = [settle(orders) for orders in found]
     pairs = [orders for orders, score in zip(found, settled, strict=True) if len(orders) > 1 and not np.isnan(score)]

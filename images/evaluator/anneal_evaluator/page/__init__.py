@@ -67,13 +67,16 @@ def page(run: EvaluateRun, report: dict[str, Any], rows: Sequence[HeldOutRow], a
 
 def _header(run: EvaluateRun, report: dict[str, Any], rows: int) -> str:
     verdict = report["verdict"]
+    times = max(model["epochs"] for model in report["models"])
+    often = "" if times == 1 else f", asked {times} times each"
     baselines = " and ".join(m["name"] for m in report["models"][1:]) or "no other model"
     return (
         f'<header class="{verdict}"><p class="over">Evaluation {escape(run.object.namespace)}/'
         f"{escape(run.object.name)}</p>"
         f"<h1>{SYMBOLS[verdict]} {verdict}</h1>"
         f'<p class="lead">{_SUMMARY[verdict]}</p>'
-        f"<p>Candidate {code(run.candidate_digest)} against {escape(baselines)}, on {rows} held-out rows.</p></header>"
+        f"<p>Candidate {code(run.candidate_digest)} against {escape(baselines)}, on {rows} held-out rows{often}."
+        "</p></header>"
     )
 
 

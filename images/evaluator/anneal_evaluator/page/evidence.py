@@ -94,9 +94,8 @@ def _score(estimate: dict[str, Any] | None) -> str:
 
 def funnel(report: dict[str, Any]) -> str:
     """How many rows are left at each step."""
-    asked = report["models"][0]["asked"]
-    steps = [("Held-out rows", asked)]
-    steps += [(f"Answered by {m['name']}", m["asked"] - m["errors"]) for m in report["models"]]
+    steps = [("Held-out rows", report["heldOut"]["rows"])]
+    steps += [(f"Answered by {m['name']}", m["rowsAnswered"]) for m in report["models"]]
     pairs = {c["baseline"]: c["n"] for c in report["comparisons"]}
     steps += [(f"Compared with {name}", n) for name, n in pairs.items()]
     hint = f"Rows without an answer count for nothing; above {percent(report['policy']['maxErrorRate'])} no verdict."
@@ -109,8 +108,10 @@ def confusion(report: dict[str, Any]) -> str:
     for found in report["confusion"]:
         wrong = [cell for cell in found["cells"] if cell["reference"] != cell["answered"]]
         if found["model"] == CANDIDATE:
-            rows = ([said(c["reference"], _NAME), said(c["answered"], _NAME), c["rows"]] for c in wrong[:_CONFUSED])
-            parts.append(section(f"Taken for another ({found['metric']})", table(["Label", "Answered", "Rows"], rows)))
+            rows = ([said(c["reference"], _NAME), said(c["answered"], _NAME), c["answers"]] for c in wrong[:_CONFUSED])
+            parts.append(
+                section(f"Taken for another ({found['metric']})", table(["Label", "Answered", "Answers"], rows))
+            )
     return "".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.decide import Scores
+from anneal_evaluator.epochs import each_once
 from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.page.elements import said, section, table
 from anneal_evaluator.report import label
@@ -57,9 +59,17 @@ def _cards(
 ) -> Iterator[str]:
     for i in found[:_SHOWN]:
         texts = [("Question", rows[i].messages[-1].content), ("Reference", rows[i].reference)]
-        texts += [(label(run, k), answers[run.models[k]][i].text) for k in models]
+        texts += [answer for k in models for answer in _answers(run, answers, k, i)]
         lines = "".join(f"<dt>{escape(name)}</dt><dd>{said(text)}</dd>" for name, text in texts)
         yield f'<article class="card"><dl>{lines}</dl></article>'
+
+
+def _answers(run: EvaluateRun, answers: Answers, model: int, row: int) -> list[tuple[str, str]]:
+    """(who, what was said): everything different that a model said to a row, and in how many of its epochs."""
+    epochs = run.generation.epochs
+    given = Counter(answer.text for answer in answers[run.models[model]][row * epochs : (row + 1) * epochs])
+    name = label(run, model)
+    return [(name if len(given) == 1 else f"{name}, {n} of {epochs}", text) for text, n in given.most_common()]
 
 
 def errors(run: EvaluateRun, answers: Answers) -> str:
@@ -67,7 +77,7 @@ def errors(run: EvaluateRun, answers: Answers) -> str:
     found = [
         (label(run, k), answer)
         for k, model in enumerate(run.models)
-        for answer in answers[model]
+        for answer in each_once(run, answers[model])
         if answer.outcome != "answered"
     ]
     lines = ([escape(name), said(e.row), said(f"{e.outcome}: {e.detail}"), said(e.text)] for name, e in found[:_ERRORS])

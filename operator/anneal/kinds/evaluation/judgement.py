@@ -13,7 +13,7 @@ from anneal.api.gates import Comparison, GateResult, Outcome
 from anneal.api.judging import JudgedMetric, JudgeResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
-from anneal.api.subjects import CANDIDATE, Baseline, ModelResult
+from anneal.api.subjects import CANDIDATE, Baseline, ModelResult, times_asked
 from anneal.api.verdicts import gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.benefit import cost_benefit
 from anneal.kinds.evaluation.children import Subject
@@ -72,15 +72,15 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         "reportUri",
         "reportDigest",
     )
-    return Judgement(outcome, _summary(outcome, gates, data.models[0][0]), {f: fields[f] for f in told if f in fields})
+    return Judgement(outcome, _summary(outcome, gates, _asked(models)), {f: fields[f] for f in told if f in fields})
 
 
 def _models(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> list[ModelResult]:
     baselines: list[Baseline | None] = [None, *spec.baselines]
-    return [_model(baseline, subject, row) for baseline, row in zip(baselines, data.models, strict=True)]
+    return [_model(spec, baseline, subject, row) for baseline, row in zip(baselines, data.models, strict=True)]
 
 
-def _model(baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelResult:
+def _model(spec: EvaluationSpec, baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelResult:
     """The candidate where `baseline` is None."""
     asked, errors, truncated, declined, empty, read, written, spent, beyond = row
     hosted = baseline.hosted if baseline is not None else None
@@ -89,6 +89,7 @@ def _model(baseline: Baseline | None, subject: Subject, row: ModelRow) -> ModelR
         digest=_digest(baseline, subject) if hosted is None else None,
         model=_called(hosted.model, beyond) if hosted is not None else None,
         n=asked,
+        epochs=times_asked(spec.generation, hosted),
         errors=errors,
         truncated=truncated,
         declined=declined if hosted is not None else None,
@@ -174,11 +175,18 @@ def _gates(spec: EvaluationSpec, data: EvaluateData) -> list[GateResult]:
     ]
 
 
-def _summary(outcome: Outcome, gates: Sequence[GateResult], rows: int) -> str:
+def _asked(models: Sequence[ModelResult]) -> str:
+    """Such as '150 held-out rows', and how often those that sample were asked them."""
+    times = max(model.epochs for model in models)
+    said = f"{models[0].n // models[0].epochs} held-out rows"
+    return said if times == 1 else f"{said}, asked {times} times each"
+
+
+def _summary(outcome: Outcome, gates: Sequence[GateResult], rows: str) -> str:
     """One sentence on the whole, then the sentences of the gates that decided it."""
     total = "the gate" if len(gates) == 1 else f"all {len(gates)} gates"
     if outcome == "Passed":
-        return f"The candidate passed {total} on {rows} held-out rows."
+        return f"The candidate passed {total} on {rows}."
     failed = [g for g in gates if g.outcome == "Failed"]
     deciding = failed or [g for g in gates if g.outcome == "Inconclusive"]
     verb = "failed" if failed else "could not be shown to pass"

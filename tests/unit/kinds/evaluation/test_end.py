@@ -55,8 +55,16 @@ def test_status_has_every_number_under_its_name() -> None:
     assert (status["verdict"], status["score"], status["percent"]) == ("Passed", "0.97", 100)
     tokens = {"inputTokens": 9000, "outputTokens": 900}
     assert status["models"] == [
-        {"name": "candidate", "digest": digest("intents-v1"), "n": 150, "errors": 1, "truncated": 1, **tokens},
-        {"name": "base", "digest": digest("base"), "n": 150, "errors": 0, "truncated": 0, **tokens},
+        {
+            "name": "candidate",
+            "digest": digest("intents-v1"),
+            "n": 150,
+            "epochs": 1,
+            "errors": 1,
+            "truncated": 1,
+            **tokens,
+        },
+        {"name": "base", "digest": digest("base"), "n": 150, "epochs": 1, "errors": 0, "truncated": 0, **tokens},
     ]
     assert [(r["metric"], r["model"], r["value"]) for r in status["results"]] == [
         ("accuracy", "candidate", "0.97"),
@@ -197,6 +205,7 @@ def test_status_tells_what_hosted_models_cost_and_who_answered() -> None:
         "name": "gpt",
         "model": "gpt-5-2025-08-07",
         "n": 150,
+        "epochs": 1,
         "errors": 3,
         "truncated": 1,
         "declined": 1,
