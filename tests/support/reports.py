@@ -10,6 +10,7 @@ import numpy as np
 from tests.unit.evaluator.builders import answered, evaluate_run
 
 from anneal.api.artifacts import digest_of_bytes
+from anneal.api.costs import Costs, cost_benefit, costs_of
 from anneal.api.runs import EvaluateRun
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.decide import judge, judge_categories
@@ -51,15 +52,21 @@ DATA = {
     "augmentation": {"accepted": 100, "cost": "0.420000"},
 }
 TRAINED = {"steps": 540, "loss": "0.21", "tokens": 620_000, "seconds": 2860}
-COSTS = {
-    "own": {"perHour": "1.80", "queriesPerHour": 36_700, "perQuery": "0.000049"},
-    "hosted": [
-        {"name": "premium", "spent": "0.540000", "perQuery": "0.003600", "breakEvenPerHour": 500},
-        {"name": "economical-" + "x" * 29, "spent": "0.031000", "perQuery": "0.000207", "breakEvenPerHour": 8696},
-    ],
-    "judge": "0.810000",
-    "evaluation": "1.381000",
-}
+
+
+def _benefit(name: str, spent: str, per_query: str, whole: Costs) -> dict[str, Any]:
+    benefit = cost_benefit("1.80", whole, name, per_query).to_json()
+    return {"name": name, "spent": spent, "perQuery": per_query, "benefit": benefit}
+
+
+def costs(queries_per_hour: int = 36_700, training: str | None = "320.00 USD") -> dict[str, Any]:
+    """A server for 1.80 an hour, and two hosted models."""
+    whole = costs_of("1.80", queries_per_hour, training, "1.381000")
+    prices = [("premium", "0.540000", "0.003600"), ("economical-" + "x" * 29, "0.031000", "0.000207")]
+    hosted = [_benefit(*told, whole) for told in prices]
+    return {**whole.to_json(), "perHour": "1.80", "hosted": hosted, "judge": "0.810000"}
+
+
 HOSTILE = (
     "</dd></article><script>window.pwned = true; alert(1)</script><img src=x onerror='window.pwned = true'>"
     '<style>*{display:none}</style><a href="javascript:alert(1)">click</a>\u202e' + "W" * 300
@@ -94,7 +101,7 @@ def example(hostile: str = HOSTILE) -> Example:
     report |= {
         "judge": JUDGE,
         "training": {"cost": "320.00 USD", "data": DATA, "trained": TRAINED, "unknown": None},
-        "costs": COSTS,
+        "costs": costs(),
         "confusion": confusions(run, scorers, rows, answers),
         "categories": categories(run, found),
     }

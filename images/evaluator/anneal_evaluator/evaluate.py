@@ -16,7 +16,7 @@ from anneal.api.artifacts import digest_of_file
 from anneal.api.runs import JUDGE, EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.confusion import confusions
-from anneal_evaluator.costs import costs
+from anneal_evaluator.costs import costs, queries_at_full_load
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
 from anneal_evaluator.epochs import key_of_each, means_of_rows, row_of_each
 from anneal_evaluator.errors import INVALID_RUN, mistake
@@ -115,7 +115,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
         outcome="Succeeded",
         reason="Judged",
         message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
-        evaluate=data(run, answers, judgement, spent, digest).model_copy(
+        evaluate=data(run, answers, judgement, spent, digest, queries_at_full_load(run, taken)).model_copy(
             update=dict(zip(("judge", "judged"), judge_data(run, judgements, spent[JUDGE]), strict=True))
         ),
     )

@@ -111,7 +111,14 @@ def write_report(directory: Path, report: dict[str, Any]) -> str:
     return digest_of_file(path)
 
 
-def data(run: EvaluateRun, answers: Answers, judgement: Judgement, spent: Spent, report_digest: str) -> EvaluateData:
+def data(
+    run: EvaluateRun,
+    answers: Answers,
+    judgement: Judgement,
+    spent: Spent,
+    report_digest: str,
+    queries_per_hour: int | None = None,
+) -> EvaluateData:
     """The judgement as it fits into a termination message."""
     return EvaluateData(
         models=[_counts(run, index, answers, spent) for index in range(len(run.models))],
@@ -133,6 +140,7 @@ def data(run: EvaluateRun, answers: Answers, judgement: Judgement, spent: Spent,
             for c in judgement.comparisons
         ],
         gates=[(d.outcome, *gate_numbers(d), d.rows_needed) for d in judgement.gates],
+        queries_per_hour=queries_per_hour,
         report_uri=run.report.uri,
         report_digest=report_digest,
     )

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from anneal.api.conditions import Conditions
-from anneal.api.costs import CostBenefit
+from anneal.api.costs import CostBenefit, Costs
 from anneal.api.gates import Comparison, Gate, GateResult, Outcome, Statistics
 from anneal.api.judging import JudgeQuality, JudgeResult
 from anneal.api.kind import Column, KindInfo
@@ -170,6 +170,9 @@ class EvaluationStatus(ApiModel):
     )
     cost: str | None = Field(
         default=None, max_length=24, description="Spent on hosted models in all, in the currency of their prices."
+    )
+    costs: Costs | None = Field(
+        default=None, description="What was spent on the candidate so far, and what a query to it costs."
     )
     cost_benefit: list[CostBenefit] | None = Field(
         default=None,

@@ -352,6 +352,9 @@ class EvaluateData(ApiModel):
         default_factory=list,
         description="What the judge showed on each judged metric.",
     )
+    queries_per_hour: int | None = Field(
+        default=None, ge=1, description="What the candidate's server answers in an hour at full load, if that is known."
+    )
     report_uri: str = Field(description="URI of the report's folder.")
     report_digest: Digest = Field(description="Digest of report.json in it.")
 

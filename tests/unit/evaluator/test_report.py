@@ -160,7 +160,9 @@ def test_the_largest_judgement_fits_the_termination_message() -> None:
         outcome="Succeeded",
         reason="Judged",
         message="m" * 5000,
-        evaluate=data(run, answers, judgement, dict.fromkeys(models, Decimal("99999.999999")), digest_of_json(1)),
+        evaluate=data(
+            run, answers, judgement, dict.fromkeys(models, Decimal("99999.999999")), digest_of_json(1), 460_800_000
+        ),
     )
     encoded = encode_result(result)
     assert len(encoded) <= MAX_RESULT_BYTES

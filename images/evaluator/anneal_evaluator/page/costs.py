@@ -24,7 +24,7 @@ def costs(report: dict[str, Any]) -> str:
             section(
                 "What a query costs",
                 _picture(found),
-                table(_HEADS, _queries(found, training["cost"])),
+                table(_HEADS, _queries(found)),
                 hint=_hint(found, training["cost"]),
             ),
         )
@@ -36,7 +36,7 @@ def _spent(found: dict[str, Any], training: dict[str, Any]) -> list[list[str]]:
     written = ((training["data"] or {}).get("augmentation") or {}).get("cost")
     lines += [["Rows written by a hosted model", written]]
     lines += [[f"Answers of {h['name']}", h["spent"]] for h in found["hosted"]]
-    lines += [["The judge", found["judge"]], ["This evaluation, hosted models in all", found["evaluation"]]]
+    lines += [["The judge", found["judge"]], ["This evaluation, hosted models in all", found.get("evaluation")]]
     return [[escape(what), escape(cost)] for what, cost in lines if cost is not None]
 
 
@@ -49,49 +49,35 @@ _HEADS = [
 ]
 
 
-def _queries(found: dict[str, Any], training: str | None) -> list[list[str]]:
-    """`training` is money with its currency, such as "3.20 USD"."""
-    own = found["own"]
-    lines = [] if own is None else [[CANDIDATE, f"{own['perQuery']} <small>at full load</small>", "", "", ""]]
-    invested = _invested(found, training)
+def _queries(found: dict[str, Any]) -> list[list[str]]:
+    own = found.get("perQuery")
+    lines = [] if own is None else [[CANDIDATE, f"{own} <small>at full load</small>", "", "", ""]]
     for hosted in found["hosted"]:
-        below = hosted["breakEvenPerHour"]
-        lines.append([escape(hosted["name"]), hosted["perQuery"], _traffic(below), *_worth(hosted, own, invested)])
+        benefit = hosted["benefit"] or {}
+        below = benefit.get("breakEvenPerHour")
+        traffic = "" if below is None else f"{below:,} queries an hour"
+        worth = ("", "") if own is None else _worth(benefit)
+        lines.append([escape(hosted["name"]), hosted["perQuery"], traffic, *worth])
     return lines
 
 
-def _invested(found: dict[str, Any], training: str | None) -> float | None:
-    """In money; None when nobody knows what training cost."""
-    try:
-        return float((training or "").partition(" ")[0]) + float(found["evaluation"] or 0)
-    except ValueError:
-        return None
-
-
-def _traffic(below: int | None) -> str:
-    return "" if below is None else f"{below:,} queries an hour"
-
-
-def _worth(hosted: dict[str, Any], own: dict[str, Any] | None, invested: float | None) -> tuple[str, str]:
+def _worth(benefit: dict[str, Any]) -> tuple[str, str]:
     """(money saved in an hour, hours until what was invested is saved), at full load."""
-    if own is None:
-        return "", ""
-    saved = float(hosted["perQuery"]) * own["queriesPerHour"] - float(own["perHour"])
-    if saved <= 0:
+    if (saved := benefit.get("savedPerHour")) is None:
         return "nothing", "never"
-    return f"{saved:.2f}", "" if invested is None else f"{invested / saved:,.1f} hours"
+    hours = benefit.get("paybackHours")
+    return f"{float(saved):.2f}", "" if hours is None else f"{float(hours):,.1f} hours"
 
 
 def _hint(found: dict[str, Any], training: str | None) -> str:
-    own = found["own"]
-    if own is None:
+    if "perQuery" not in found:
         return "In the currency of the prices in the spec. spec.servingCostPerHour would tell the candidate's."
     return (
-        f"In the currency of the prices in the spec. A server of the candidate costs {escape(own['perHour'])} an hour"
-        f" and answers up to {own['queriesPerHour']:,} queries in it; the fewer there are, the more each costs."
+        f"In the currency of the prices in the spec. A server of the candidate costs {escape(found['perHour'])} an hour"
+        f" and answers up to {found['queriesPerHour']:,} queries in it; the fewer there are, the more each costs."
         + (
             ""
-            if _invested(found, training) is None
+            if "invested" not in found
             else f" What pays back takes them for {escape(str(training).partition(' ')[2])}."
         )
     )
@@ -114,12 +100,13 @@ def _picture(found: dict[str, Any]) -> str:
 
     Top and bottom are the candidate's prices at the ends, so that a hosted price crosses it as far down as right.
     """
-    own, hosted = found["own"], [h for h in found["hosted"] if h["breakEvenPerHour"]]
-    if own is None or not hosted:
+    hosted = [h["benefit"] for h in found["hosted"] if h["benefit"] and h["benefit"].get("breakEvenPerHour")]
+    if "perQuery" not in found or not hosted:
         return ""
-    matters = [max(1, own["queriesPerHour"]), *(h["breakEvenPerHour"] for h in hosted)]
+    most = found["queriesPerHour"]
+    matters = [most, *(h["breakEvenPerHour"] for h in hosted)]
     traffic = _Traffic(min(matters) / _BEYOND, max(matters) * _BEYOND)
-    full = f"{traffic.x(max(1, own['queriesPerHour'])):.2f}%"
+    full = f"{traffic.x(most):.2f}%"
     ticks = [10**power for power in range(math.ceil(math.log10(traffic.low)), math.ceil(math.log10(traffic.high)))]
     grid = "".join(f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{_HEIGHT}"/>' for x in _percents(traffic, ticks))
     scale = "".join(
@@ -127,7 +114,7 @@ def _picture(found: dict[str, Any]) -> str:
         for tick, x in zip(ticks, _percents(traffic, ticks), strict=True)
         if 3 < traffic.x(tick) < 97
     )
-    label = "; ".join(f"{h['name']} costs the same at {h['breakEvenPerHour']} queries an hour" for h in hosted)
+    label = "; ".join(f"{h['baseline']} costs the same at {h['breakEvenPerHour']} queries an hour" for h in hosted)
     return (
         f'<div class="forest costs"><svg height="{_HEIGHT}" role="img" aria-label="{escape(label)}">{grid}'
         f'<line class="full" x1="{full}" x2="{full}" y1="0" y2="{_HEIGHT}"/>'
@@ -145,7 +132,7 @@ def _levels(traffic: _Traffic, hosted: list[dict[str, Any]]) -> str:
         drawn += f'<line class="level" x1="0" x2="100%" y1="{at:.2f}%" y2="{at:.2f}%"/>'
         drawn += f'<circle class="point" cx="{at:.2f}%" cy="{at:.2f}%" r="5"/>'
         if at - last >= _APART:
-            drawn += f'<text x="100%" y="{at:.2f}%" dy="-5" text-anchor="end">{escape(h["name"])}</text>'
+            drawn += f'<text x="100%" y="{at:.2f}%" dy="-5" text-anchor="end">{escape(h["baseline"])}</text>'
             last = at
     return drawn
 

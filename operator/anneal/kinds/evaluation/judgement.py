@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from anneal.api.costs import amount, price_of_a_query
+from anneal.api.costs import CostBenefit, Costs, amount, cost_benefit, costs_of, price_of_a_query
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.api.gates import Comparison, GateResult, Outcome
 from anneal.api.judging import JudgedMetric, JudgeResult
@@ -15,7 +15,6 @@ from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
 from anneal.api.subjects import CANDIDATE, Baseline, ModelResult, times_asked
 from anneal.api.verdicts import gate_name, required, sentence, verdict
-from anneal.kinds.evaluation.benefit import cost_benefit
 from anneal.kinds.evaluation.children import Subject
 
 
@@ -28,7 +27,7 @@ class Judgement:
     fields: dict[str, Any]
 
 
-def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgement:
+def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData, training_cost: str | None = None) -> Judgement:
     """What the numbers of a pod mean for this spec. Raises ValueError when they cannot be about it."""
     names = [CANDIDATE, *[b.name for b in spec.baselines]]
     if len(data.models) != len(names) or len(data.gates) != len(spec.gates):
@@ -45,12 +44,15 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         raise ValueError("the result speaks of a metric or a model that the spec does not have") from error
     models = _models(spec, subject, data)
     outcome = verdict((g.outcome for g in gates), spec.policy.on_inconclusive)
+    spent = _cost(data)
+    costs = costs_of(spec.serving_cost_per_hour, data.queries_per_hour, training_cost, spent)
     status = EvaluationStatus(
         verdict=outcome,
         score=next((r.value for r in results if (r.metric, r.model) == (spec.metrics[0].name, CANDIDATE)), None),
         models=models,
-        cost=_cost(data),
-        cost_benefit=cost_benefit(spec.serving_cost_per_hour, models) or None,
+        cost=spent,
+        costs=costs if costs.to_json() else None,
+        cost_benefit=_cost_benefit(spec.serving_cost_per_hour, costs, models) or None,
         judge=judged,
         results=results,
         comparisons=comparisons,
@@ -64,6 +66,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData) -> Judgeme
         "score",
         "models",
         "cost",
+        "costs",
         "costBenefit",
         "judge",
         "results",
@@ -133,6 +136,13 @@ def _cost(data: EvaluateData) -> str | None:
         return amount(sum(map(Decimal, spent), Decimal(0))) if spent else None
     except InvalidOperation as error:
         raise ValueError(f"the result speaks of costs that are no numbers: {spent}") from error
+
+
+def _cost_benefit(per_hour: str | None, costs: Costs, models: Sequence[ModelResult]) -> list[CostBenefit]:
+    """Against each hosted model with a price; empty where nobody told what serving costs."""
+    if per_hour is None:
+        return []
+    return [cost_benefit(per_hour, costs, m.name, m.cost_per_query) for m in models if m.cost_per_query]
 
 
 def _results(spec: EvaluationSpec, names: Sequence[str], data: EvaluateData) -> list[MetricResult]:

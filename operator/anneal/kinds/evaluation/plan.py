@@ -223,7 +223,7 @@ def run_has_succeeded(ctx: Context) -> Decision | None:
         said = f"The evaluator ended well but judged nothing: {ctx.run.result.message or 'it says no more'}"
         return Decision(_failed(Reason.NOT_JUDGED, said))
     try:
-        judgement = judge(ctx.spec, ctx.judged, ctx.run.result.evaluate)
+        judgement = judge(ctx.spec, ctx.judged, ctx.run.result.evaluate, ctx.status.training_cost)
     except ValueError as error:
         return Decision(_failed(Reason.RESULT_UNREADABLE, f"The evaluator's result does not fit this object: {error}"))
     verdict = Verdict(COMPLETE, _VERDICTS[judgement.verdict], judgement.message, Health.SETTLED)

@@ -163,6 +163,26 @@ def test_status_tells_from_when_on_the_candidate_costs_less(
     assert sentence in benefit["message"]
 
 
+def test_status_tells_what_was_spent_and_when_it_is_paid_back() -> None:
+    """300 queries an hour and training for 3.20: a server for 0.25 an hour saves 0.20 of what gpt would take."""
+    baselines = [{**HOSTED, "hosted": {**HOSTED["hosted"], "price": PRICE}}]
+    rows = [(150, 0, 0, 0, 0, 1, 1, "", ""), (150, 0, 0, 0, 0, 60_000, 15_000, "0.225000", "")]
+    gates = [("Passed", "0.97", "0.93", "0.99", None)]
+    found = told(models=rows, comparisons=[], results=[], gates=gates, queries_per_hour=300)
+    spec = {"baselines": baselines, "gates": [ABSOLUTE], "servingCostPerHour": "0.25"}
+    seen = succeeded(found, spec=spec, status={**RECORDED, "trainingCost": "3.20 USD"})
+    status = plan(seen, NOW).status
+    assert status["costs"] == {
+        "training": "3.200000",
+        "evaluation": "0.225000",
+        "invested": "3.425000",
+        "queriesPerHour": 300,
+        "perQuery": "0.000833",
+    }
+    (benefit,) = status["costBenefit"]
+    assert (benefit["perQuery"], benefit["savedPerHour"], benefit["paybackHours"]) == ("0.001500", "0.200000", "17.1")
+
+
 def test_status_tells_of_the_judge() -> None:
     rows = [(150, 0, 0, 0, 0, 1, 1, "", ""), (150, 0, 0, 0, 0, 1, 1, "0.500000", "")]
     found = told(
