@@ -33,8 +33,8 @@ from anneal.api.runs import (
     SourceInput,
 )
 from anneal.api.training import CheckpointPolicy, Training
-from anneal_trainer.__main__ import run as run_document
 from anneal_trainer.preemption import Preemption
+from anneal_trainer.program import run as run_document
 
 OBJECT = ObjectIdentity(kind="FineTuneJob", namespace="default", name="intents-v1", uid="0b8c7d9e")
 FAST = Training(

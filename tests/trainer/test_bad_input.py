@@ -18,8 +18,9 @@ from tests.trainer.job import FAST, Job, prompt_rows
 from anneal.api.dataset import DatasetExpectations, DatasetSplit
 from anneal.api.methods import Lora, Method
 from anneal.api.runs import EXIT_USER_MISTAKE, RunResult, parse_result
-from anneal_trainer.__main__ import main, run
+from anneal_trainer.__main__ import main
 from anneal_trainer.preemption import Preemption
+from anneal_trainer.program import run
 from anneal_trainer.termination import exit_code
 
 

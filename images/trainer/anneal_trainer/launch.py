@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from anneal.api.runs import Ranks, RunResult, parse_result
+from anneal_trainer.preemption import Preemption
 from anneal_trainer.termination import exit_code
 
 _RESULT_PREFIX = "ANNEAL_RANK_RESULT"
@@ -23,10 +24,10 @@ _LEAVE_SECONDS = 100
 _LOG = logging.getLogger(__name__)
 
 
-def launch(ranks: Ranks, run_id: str) -> RunResult:
+def launch(ranks: Ranks, run_id: str, preemption: Preemption) -> RunResult:
     """Runs this program once per rank of this pod and waits for all; `run_id` is the same in all pods.
 
-    Total: whatever happens becomes a result.
+    However the ranks end becomes a result. Raises Preempted before there are any: from then on torchrun listens.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -46,6 +47,7 @@ def launch(ranks: Ranks, run_id: str) -> RunResult:
     )
     with TemporaryDirectory() as folder:
         os.environ[_RESULT_PREFIX] = str(Path(folder) / "rank-")
+        preemption.check("starting its ranks")
         try:
             elastic_launch(config, sys.executable)("-m", "anneal_trainer")
         except (ChildFailedError, SignalException) as error:

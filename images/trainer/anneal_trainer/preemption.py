@@ -9,8 +9,6 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from anneal_trainer.errors import Preempted
-
 
 class Preemption:
     """Whether the pod has been asked to go."""
@@ -28,4 +26,7 @@ class Preemption:
     def check(self, doing: str) -> None:
         """Raises Preempted if the pod was asked to go while `doing`, which starts again from its beginning."""
         if self.requested:
+            # Here, so that listening begins before anything big is imported.
+            from anneal_trainer.errors import Preempted
+
             raise Preempted(f"preempted while {doing}; it starts again from there")

@@ -10,8 +10,8 @@ from tests.unit.evaluator.builders import evaluate_run, write_rows
 
 from anneal.api.artifacts import digest_of_bytes
 from anneal.api.runs import EvaluateRun, RunResult, parse_result
-from anneal_evaluator import __main__ as program
 from anneal_evaluator import evaluate as module
+from anneal_evaluator import program
 
 
 class Container:
@@ -34,7 +34,7 @@ class Container:
 
     def end(self, document: str) -> tuple[int, RunResult]:
         (self.directory / "run.json").write_text(document)
-        code = program.main()
+        code = program.do([])
         return code, parse_result((self.directory / "termination").read_text())
 
 
