@@ -16,7 +16,7 @@ Object = Mapping[str, Any]
 
 #: Parts of a spec that the API server refuses to change, per kind.
 IMMUTABLE: Mapping[str, tuple[str, ...]] = {
-    "Job": ("template", "selector", "completions", "completionMode", "podFailurePolicy"),
+    "Job": ("template", "selector", "completions", "completionMode", "podFailurePolicy", "backoffLimitPerIndex"),
     "Deployment": ("selector",),
     "PersistentVolumeClaim": ("accessModes", "storageClassName", "volumeMode"),
 }
@@ -41,7 +41,7 @@ def with_defaults(body: dict[str, Any]) -> dict[str, Any]:
 def refuse_immutable(live: Object, body: Object) -> None:
     for member in IMMUTABLE.get(body["kind"], ()):
         old, new = live["spec"].get(member), body["spec"].get(member)
-        if old is not None and old != new:
+        if old != new:
             raise RefusedError(f"{_named(body)} is invalid: spec.{member}: field is immutable")
 
 

@@ -17,6 +17,8 @@ POD_FAILURE_POLICY = {
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
     ]
 }
+#: The largest that the API server takes.
+UNLIMITED = 2**31 - 1
 
 
 def job(
@@ -50,9 +52,15 @@ def job(
     )
 
 
-def spread(wanted: Object, pods: int, meeting: str) -> Object:
-    """The same Job with `pods` pods that work at once, each with a number and a host name below Service `meeting`."""
+def spread(wanted: Object, pods: int, meeting: str, live: Object | None) -> Object:
+    """The same Job with `pods` pods that work at once, each with a number and a host name below Service `meeting`.
+
+    Whatever ends one pod ends all, and a Job waits twice as long before its next pod for each that failed: of eight
+    pods, ten minutes after the first failure. With a limit for each index it counts the failures of an index alone,
+    so the wait is 10 s; what ends the Job is still `backoffLimit`. A Job made before this was known stays as it is.
+    """
     spec = wanted["spec"]
+    paced = live is None or "backoffLimitPerIndex" in live["spec"]
     template = spec["template"]
     template = {**template, "spec": {**template["spec"], "subdomain": meeting}}
     return {
@@ -62,6 +70,7 @@ def spread(wanted: Object, pods: int, meeting: str) -> Object:
             "completionMode": "Indexed",
             "parallelism": pods,
             "completions": pods,
+            **({"backoffLimitPerIndex": UNLIMITED} if paced else {}),
             "template": template,
         },
     }

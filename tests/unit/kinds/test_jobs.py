@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.unit.kinds.scenes import live, seen
 
-from anneal.kinds.jobs import job, suspended
+from anneal.kinds.jobs import job, spread, suspended
 from anneal.reconcile.apply import contains
 
 TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]}}
@@ -53,3 +53,16 @@ def test_suspending_changes_nothing_else() -> None:
     after = suspended(before)
     assert after["spec"]["suspend"] is True
     assert {**after["spec"], "suspend": False} == before["spec"]
+
+
+def test_the_pods_of_a_job_wait_for_a_try_of_theirs_and_not_for_every_pod_of_it() -> None:
+    spec = spread(wanted(), 8, "meeting", None)["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["backoffLimitPerIndex"] > spec["backoffLimit"] == 3
+
+
+def test_a_job_that_waits_for_every_pod_is_not_asked_for_what_cannot_change() -> None:
+    before = live(spread(wanted(), 2, "meeting", None))
+    del before["spec"]["backoffLimitPerIndex"]
+    after = spread(wanted(before), 2, "meeting", before)
+    assert contains(before, after)

@@ -120,7 +120,9 @@ def step_job(ctx: Context, step: Step) -> Object:
         **accelerator_affinity(step.resources(spec)),
     )
     wanted = job(seen, name, step.role, template, spec.backoff_limit)
-    return spread(wanted, spec.resources.nodes, name) if step is FIT and spec.resources.nodes > 1 else wanted
+    if step is not FIT or spec.resources.nodes == 1:
+        return wanted
+    return spread(wanted, spec.resources.nodes, name, seen.one("Job", name))
 
 
 def tracking_volumes(spec: FineTuneJobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
