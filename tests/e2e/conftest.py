@@ -16,7 +16,7 @@ from tests.e2e.samples import animal_rows
 
 from anneal.api.kinds import BY_NAME
 from anneal.cli.tree import line
-from anneal_demo.up import NAMES, Target, build_images, install, overlay
+from anneal_demo.up import NAMES, Target, build_images, fill_hub, install
 from anneal_demo.up import target as given_target
 from local_cluster.paths import cache_root
 
@@ -154,9 +154,7 @@ def target(kubernetes: KubernetesUnderTest) -> Target:
 @pytest.fixture(scope="session")
 def anneal(kubernetes: KubernetesUnderTest, target: Target) -> Iterator[Anneal]:
     """The operator and the namespace e2e with a filled hub and room for artifacts."""
-    folder = overlay("e2e", "demo", target.images, namespace=NAMESPACE)
-    kubernetes.kubectl("apply", "--server-side", "--force-conflicts", "-k", folder)
-    kubernetes.kubectl("-n", NAMESPACE, "wait", "--for=condition=Complete", "job/hub", "--timeout=600s")
+    fill_hub(target, NAMESPACE)
     yield Anneal(kubernetes, target)
     kubernetes.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 

@@ -1,4 +1,4 @@
-"""The artifact of the sample's chain again, judged and served by a real vLLM."""
+"""The artifact of the sample's chain again, judged by sealed rows and served, both by a real vLLM."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from anneal_demo.up import SYSTEM
 
 pytestmark = pytest.mark.e2e
 NAME = "by-vllm"
+SEALED = "sealed/rows.jsonl"
+ROWS = 40
 #: Weights in fp32, three processes and 1 GiB of cache.
 RESOURCES = {"cpu": "500m", "memory": "6Gi"}
 
@@ -24,12 +26,28 @@ def ended(obj: Object) -> bool:
     return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
-def by_vllm() -> Object:
-    """The sample's Evaluation, of which only the server is another."""
+def seal(anneal: Anneal) -> Object:
+    """Some of the rows that the sample held out, as a file of the user's own: enough to tell two servers apart."""
+    held_out = anneal.get("Evaluation", "intents-v1")["status"]["heldOutUri"].removeprefix("pvc://models/")
+    cut = f"mkdir -p /claim/sealed && head -n {ROWS} /claim/{held_out} >/claim/{SEALED} && sha256sum /claim/{SEALED}"
+    digest, _ = anneal.run("seal", "models", ["sh", "-ec", cut]).split()
+    return {"uri": f"pvc://models/{SEALED}", "digest": f"sha256:{digest}"}
+
+
+def by_vllm(name: str, sealed: Object) -> Object:
+    """The sample's Evaluation with another server, by sealed rows: too few to be sure beside a base that rambles."""
     obj = sample("evaluation")
-    obj["metadata"] = {"name": NAME}
-    obj["spec"] |= {"serving": {"vllm": {}}, "resources": RESOURCES}
+    obj["metadata"] = {"name": name}
+    gates = [gate for gate in obj["spec"]["gates"] if "absolute" in gate]
+    obj["spec"] |= {"serving": {"vllm": {}}, "sealed": sealed, "gates": gates, "resources": RESOURCES}
     return obj
+
+
+def answers_of(anneal: Anneal, name: str) -> dict[str, str]:
+    """What the candidate said to each row, by the id of the row."""
+    report = anneal.get("Evaluation", name)["status"]["reportUri"].removeprefix("pvc://models/")
+    lines = anneal.run("look", "models", ["cat", f"/claim/{report}/responses-candidate.jsonl"]).splitlines()
+    return {answer["row"]: answer["text"] for answer in map(json.loads, lines) if answer["outcome"] == "answered"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +56,7 @@ def judged(anneal: Anneal) -> Object:
     anneal.apply(sample("finetunejob"), sample("evaluation"))
     anneal.wait("FineTuneJob", "intents-v1", ended, 900)
     anneal.wait("Evaluation", "intents-v1", ended, 600)
-    anneal.apply(by_vllm())
+    anneal.apply(by_vllm(NAME, seal(anneal)))
     return anneal.wait("Evaluation", NAME, ended, 900)
 
 
@@ -52,10 +70,18 @@ def served(anneal: Anneal, judged: Object) -> Iterator[Object]:
 def test_vllm_judges_as_triton_does(anneal: Anneal, judged: Object) -> None:
     status = judged["status"]
     assert status.get("verdict") == "Passed", status["message"]
-    other = anneal.get("Evaluation", "intents-v1")["status"]
-    assert status["subjectDigest"] == other["subjectDigest"]
-    ours, theirs = (float(s["results"][0]["value"]) for s in (status, other))
-    assert ours == pytest.approx(theirs, abs=0.02), "the same weights, prompts and precision"
+    assert (status["heldOutUri"], status["heldOutCount"]) == (f"pvc://models/{SEALED}", ROWS)
+    assert status["subjectDigest"] == anneal.get("Evaluation", "intents-v1")["status"]["subjectDigest"]
+    ours, theirs = (answers_of(anneal, name) for name in (NAME, "intents-v1"))
+    same = [ours[row] == theirs[row] for row in ours]
+    assert sum(same) >= ROWS - 1, "the same weights, prompts and precision"
+
+
+def test_sealed_rows_judge_a_candidate_once(anneal: Anneal, judged: Object) -> None:
+    anneal.apply(by_vllm("once-more", judged["spec"]["sealed"]))
+    refused = anneal.wait("Evaluation", "once-more", ended, 60)["status"]
+    assert refused["reason"] == "SealedRowsUsed"
+    assert f"Evaluation '{NAME}' judges this candidate by the sealed rows" in refused["message"]
 
 
 def test_vllm_serves_what_it_judged(anneal: Anneal, judged: Object, served: Object) -> None:

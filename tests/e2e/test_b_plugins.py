@@ -28,6 +28,7 @@ with open(os.environ["ANNEAL_ANSWERS"]) as answers, open(os.environ["ANNEAL_SCOR
     for item in map(json.loads, answers):
         print(json.dumps({"id": item["id"], "score": float("nan")}), file=scores)
 """
+GOOD = "plugin-good"
 ENDS = {
     "plugin-nan": (SENSELESS, 600, "PluginScoresInvalid", "wrote the score nan in line 1"),
     "plugin-fails": ("raise SystemExit('no such lexicon')", 600, "PluginFailed", "no such lexicon"),
@@ -50,29 +51,31 @@ def scored_by(anneal: Anneal, name: str, program: str, seconds: int) -> Object:
 
 
 @pytest.fixture(scope="module")
-def candidate(anneal: Anneal) -> None:
+def ended(anneal: Anneal) -> dict[str, Object]:
+    """Status of all Evaluations, judged side by side."""
     anneal.put("hub", {"animals/messages.jsonl": animal_rows("messages")})
     anneal.apply(training(anneal, "messages"))
     anneal.wait("FineTuneJob", "animals-messages", lambda o: is_true(o, "Complete"), 400)
+    programs = {GOOD: (PROGRAM, 600), **{name: end[:2] for name, end in ENDS.items()}}
+    for name, (program, seconds) in programs.items():
+        anneal.apply(scored_by(anneal, name, program, seconds))
+    return {name: anneal.wait("Evaluation", name, over, 300)["status"] for name in programs}
 
 
-def ended(anneal: Anneal, name: str) -> Object:
-    return anneal.wait("Evaluation", name, lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300)
+def over(obj: Object) -> bool:
+    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
-def test_a_plugin_scores_as_the_metric_it_repeats(anneal: Anneal, candidate: None) -> None:
-    anneal.apply(scored_by(anneal, "plugin-good", PROGRAM, 600))
-    status = ended(anneal, "plugin-good")["status"]
+def test_a_plugin_scores_as_the_metric_it_repeats(ended: dict[str, Object]) -> None:
+    status = ended[GOOD]
     assert status.get("verdict") == "Passed", status["message"]
     built_in, mine = status["results"]
     assert {**mine, "metric": "accuracy"} == built_in
 
 
-def test_a_plugin_that_gives_no_scores_ends_in_a_sentence(anneal: Anneal, candidate: None) -> None:
-    for name, (program, seconds, *_) in ENDS.items():
-        anneal.apply(scored_by(anneal, name, program, seconds))
-    for name, (_, _, reason, sentence) in ENDS.items():
-        status = ended(anneal, name)["status"]
-        assert status["reason"] == reason, status["message"]
-        assert sentence in status["message"]
-        assert "verdict" not in status
+@pytest.mark.parametrize("name", ENDS)
+def test_a_plugin_that_gives_no_scores_ends_in_a_sentence(ended: dict[str, Object], name: str) -> None:
+    *_, reason, sentence = ENDS[name]
+    assert ended[name]["reason"] == reason, ended[name]["message"]
+    assert sentence in ended[name]["message"]
+    assert "verdict" not in ended[name]

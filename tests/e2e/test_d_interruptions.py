@@ -78,8 +78,9 @@ def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal
 def preempt(anneal: Anneal, obj: Object) -> Object:
     """A pod of higher priority takes the room of one training pod for a while. Returns the object in that time."""
     greedy = helper_job("greedy", anneal.target.images["evaluator"], "hub", ["sleep", "600"], None)
-    greedy["spec"]["template"]["spec"]["priorityClassName"] = "anneal-e2e-high"
-    (container,) = greedy["spec"]["template"]["spec"]["containers"]
+    pod = greedy["spec"]["template"]["spec"]
+    pod |= {"priorityClassName": "anneal-e2e-high", "terminationGracePeriodSeconds": 1}
+    (container,) = pod["containers"]
     container["resources"]["requests"]["cpu"] = f"{free_millicores(anneal) + 100}m"
     anneal.apply(greedy)
     anneal.kubectl("wait", "--for=jsonpath={.status.ready}=1", "job/greedy", "--timeout=180s")

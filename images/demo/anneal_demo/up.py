@@ -131,10 +131,17 @@ def install(cluster: Target) -> None:
     cluster.run("-n", "anneal-system", "rollout", "status", "deployment/anneal-operator", "--timeout=180s")
 
 
-def fill_hub(cluster: Target) -> None:
+def fill_hub(cluster: Target, namespace: str = NAMESPACE) -> None:
     """Namespace, claims, and the Job that puts the base model and the data into the hub."""
-    cluster.run("apply", "--server-side", "--force-conflicts", "-k", overlay("hub", "demo", cluster.images))
-    cluster.run("-n", NAMESPACE, "wait", "--for=condition=Complete", "job/hub", "--timeout=600s")
+    hub = ("-n", namespace, "job/hub")
+    image = "jsonpath={.spec.template.spec.containers[0].image}"
+    filled_by = cluster.run("get", *hub, "--ignore-not-found", "-o", image)
+    if filled_by not in ("", cluster.images["demo"]):
+        # A Job's template cannot be changed; what an image of another version filled is filled again.
+        cluster.run("delete", *hub)
+    folder = overlay(f"hub-{namespace}", "demo", cluster.images, namespace=namespace)
+    cluster.run("apply", "--server-side", "--force-conflicts", "-k", folder)
+    cluster.run("wait", *hub, "--for=condition=Complete", "--timeout=600s")
 
 
 def ended(objects: list[dict[str, Any]]) -> bool:
