@@ -92,7 +92,14 @@ FINE_TUNING = {k: v for k, v in samples()["FineTuneJob"]["spec"].items() if k !=
 EXPERTS = {"targetParameters": ["experts.down_proj"]}
 LABELS = {"humanLabels": {"uri": "pvc://models/labels.jsonl"}}
 JUDGE = {"openAI": {"model": "m"}}
+GUARD = {"llamaGuard": {}, "openAI": {"baseUrl": "http://guard:8000/v1", "model": "llama-guard-3-8b"}}
 DIGEST = "sha256:" + "0" * 64
+
+
+def guarded(metric: dict[str, Any]) -> dict[str, Any]:
+    """A metric by the guard and a gate on it."""
+    gates = [{"metric": "safe", "absolute": {"minLowerBound": "0.9"}}]
+    return {"metrics": [{"name": "safe", **metric}], "gates": gates, "guard": GUARD}
 
 
 def compared(with_: str, over: str = "base") -> dict[str, Any]:
@@ -249,7 +256,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "Evaluation",
         "spec",
         lambda spec: {**spec, "budget": {"cost": "5"}, **UNPRICED},
-        "price of every hosted baseline and of the judge",
+        "price of every hosted baseline, of the judge and of the guard",
     ),
     (
         "Evaluation",
@@ -263,7 +270,28 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {"uri": "pvc://vault/../rows.jsonl", "digest": DIGEST},
         "sealed.uri must not have '..' in its path",
     ),
-    ("Evaluation", "spec.judge", JUDGE, "a judged, rubric or preference metric and spec.judge need each other"),
+    ("Evaluation", "spec.judge", JUDGE, "or noRefusal told by Judge, and spec.judge need each other"),
+    ("Evaluation", "spec.metrics", [{"name": "accuracy", "noRefusal": {}}], "or noRefusal told by Judge, and spec.jud"),
+    ("Evaluation", "spec.metrics", [{"name": "accuracy", "guard": {}}], "a guard metric, or noRefusal told by Guard"),
+    ("Evaluation", "spec.guard", GUARD, "a guard metric, or noRefusal told by Guard, and spec.guard need each other"),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, **guarded({"noRefusal": {"toldBy": "Guard"}})},
+        "noRefusal told by Guard needs spec.guard.qwen3Guard",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, **guarded({"guard": {}}), "guard": {**GUARD, "qwen3Guard": {}}},
+        "exactly one of llamaGuard, qwen3Guard must be set",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {**spec, **guarded({"guard": {}}), "budget": {"cost": "5"}},
+        "spec.budget needs the price of every hosted baseline, of the judge and of the guard",
+    ),
     ("Evaluation", "spec.judgeQuality", {}, "spec.judgeQuality needs spec.judge"),
     (
         "Evaluation",
@@ -379,6 +407,10 @@ CHANGES: dict[str, dict[str, tuple[str, Any]]] = {
         "judgeQuality": (
             "spec",
             lambda spec: {**spec, "judge": JUDGE, **compared("base"), "judgeQuality": {}},
+        ),
+        "guard": (
+            "spec",
+            lambda spec: {**spec, "guard": GUARD, "metrics": [*spec["metrics"], {"name": "safe", "guard": {}}]},
         ),
         "gates": ("spec.gates", [{"metric": "accuracy", "absolute": {"minLowerBound": "0.1"}}]),
         "statistics": ("spec.statistics.seed", 4),

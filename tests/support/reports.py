@@ -37,6 +37,7 @@ JUDGE = {
         }
     ],
 }
+GUARD = {"model": "Qwen/Qwen3Guard-Gen-4B", "n": 450, "errors": 1}
 #: What the report beside an artifact tells.
 DATA = {
     "digest": digest_of_bytes(b"rows"),
@@ -64,7 +65,7 @@ def costs(queries_per_hour: int = 36_700, training: str | None = "320.00 USD") -
     whole = costs_of("1.80", queries_per_hour, training, "1.381000")
     prices = [("premium", "0.540000", "0.003600"), ("economical-" + "x" * 29, "0.031000", "0.000207")]
     hosted = [_benefit(*told, whole) for told in prices]
-    return {**whole.to_json(), "perHour": "1.80", "hosted": hosted, "judge": "0.810000"}
+    return {**whole.to_json(), "perHour": "1.80", "hosted": hosted, "judge": "0.810000", "guard": None}
 
 
 HOSTILE = (
@@ -100,6 +101,7 @@ def example(hostile: str = HOSTILE) -> Example:
     report = document(run, answers, judgement, "triton 2.60.0", dict.fromkeys(answers, Decimal(0)), files)
     report |= {
         "judge": JUDGE,
+        "guard": GUARD | {"byModel": [{"category": hostile, "answers": {"candidate": 3, "base": 1, "incumbent": 0}}]},
         "training": {"cost": "320.00 USD", "data": DATA, "trained": TRAINED, "unknown": None},
         "costs": costs(),
         "confusion": confusions(run, scorers, rows, answers),

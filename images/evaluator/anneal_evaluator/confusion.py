@@ -31,7 +31,7 @@ def confusions(
             cells = Counter(
                 (classify(row.reference), classify(answer.text))
                 for row, answer in _each_once(run, rows, answers[model])
-                if answer.outcome == "answered"
+                if answer.outcome == "answered" and metric.covers(row.category)
             )
             listed = [
                 {"reference": wanted, "answered": said, "answers": count}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from anneal.api.costs import Costs, amount, cost_benefit, costs_of, price_of_a_query
-from anneal.api.runs import JUDGE, EvaluateRun
+from anneal.api.runs import GUARD, JUDGE, EvaluateRun
 from anneal_evaluator.epochs import each_once
 from anneal_evaluator.report import Spent
 from anneal_evaluator.score import Answers
@@ -19,7 +19,8 @@ def costs(run: EvaluateRun, answers: Answers, taken: Taken, spent: Spent) -> dic
     """What status tells (`anneal.api.costs.Costs`), and more: `perHour` is None without spec.servingCostPerHour, and
     then so is every `benefit`; `hosted` holds the baselines with a price.
     """
-    is_priced = [h is not None and h.price is not None for h in (*(b.hosted for b in run.baselines), run.judge)]
+    asked = [*(b.hosted for b in run.baselines), run.judge, run.guard]
+    is_priced = [a is not None and a.price is not None for a in asked]
     evaluation = amount(sum(spent.values(), Decimal(0))) if any(is_priced) else None
     per_hour = run.serving_cost_per_hour
     whole = costs_of(per_hour, queries_at_full_load(run, taken), run.training_cost, evaluation)
@@ -28,7 +29,8 @@ def costs(run: EvaluateRun, answers: Answers, taken: Taken, spent: Spent) -> dic
         **whole.to_json(),
         "perHour": None if per_hour is None else f"{Decimal(per_hour):f}",
         "hosted": hosted,
-        "judge": amount(spent[JUDGE]) if is_priced[-1] else None,
+        "judge": amount(spent[JUDGE]) if is_priced[-2] else None,
+        "guard": amount(spent[GUARD]) if is_priced[-1] else None,
     }
 
 

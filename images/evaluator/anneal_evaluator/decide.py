@@ -19,6 +19,7 @@ from anneal.api.runs import EvaluateRun
 from anneal.api.verdicts import Measure, baseline_of, bound, decide, measure_of, verdict
 from anneal_evaluator.epochs import each_once
 from anneal_evaluator.errors import TOO_MANY_ERRORS, EvaluationError
+from anneal_evaluator.held_out import HeldOutRow
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.score import Answers
 from anneal_evaluator.statistics import shares
@@ -106,11 +107,21 @@ class Judgement:
         return verdict((decision.outcome for decision in self.gates), self.on_inconclusive)
 
 
-def refuse_too_many_errors(run: EvaluateRun, answers: Answers) -> None:
-    """Raises EvaluationError when a model has too few answers for its mean to be one of the held-out rows.
+def refuse_too_many_errors(run: EvaluateRun, answers: Answers, rows: Sequence[HeldOutRow] = ()) -> None:
+    """Raises EvaluationError when a model has too few answers for its mean to be one of the held-out rows: of all, and
+    of those of each metric that scores some alone. `rows` has the row of each answer.
 
     Retryable only when the errors that would repeat themselves are not too many by themselves.
     """
+    _refuse(run, answers, "")
+    for metric in run.metrics:
+        if metric.only is not None:
+            chosen = [i for i, row in enumerate(rows) if metric.covers(row.category)]
+            of_metric = {model: [given[i] for i in chosen] for model, given in answers.items()}
+            _refuse(run, of_metric, f" of metric {metric.name}")
+
+
+def _refuse(run: EvaluateRun, answers: Answers, which: str) -> None:
     allowed = float(run.policy.max_error_rate)
     for model in run.models:
         given = each_once(run, answers[model])
@@ -122,7 +133,7 @@ def refuse_too_many_errors(run: EvaluateRun, answers: Answers) -> None:
         counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in kinds.most_common())
         examples = "; ".join(f"row {e.row}: {_shown(e)}" for e in errors[:_EXAMPLES])
         message = (
-            f"No verdict: {model} has no usable answer to {len(errors)} of {len(given)} {asked}"
+            f"No verdict: {model} has no usable answer to {len(errors)} of {len(given)} {asked}{which}"
             f" ({len(errors) / len(given):.1%}, allowed {allowed:.1%}): {counts}."
             f" {_ADVICE[kinds.most_common(1)[0][0]]} For example {examples}."
         )

@@ -18,6 +18,7 @@ ANSWERS_MISSING = "AnswersMissing"
 PROMPTS_DIFFER = "PromptsDiffer"
 JUDGE_UNUSABLE = "JudgeUnusable"
 JUDGE_UNRELIABLE = "JudgeUnreliable"
+GUARD_UNUSABLE = "GuardUnusable"
 LABELS_INVALID = "HumanLabelsInvalid"
 PLUGIN_SCORES_INVALID = "PluginScoresInvalid"
 # The user's mistake or not, by what the errors were.

@@ -13,7 +13,7 @@ import aiohttp
 from tritonclient.http.aio import InferenceServerClient
 
 from anneal.api.artifacts import digest_of_file
-from anneal.api.runs import JUDGE, EvaluateRun, RunResult
+from anneal.api.runs import GUARD, JUDGE, EvaluateRun, RunResult
 from anneal.api.verdicts import baseline_of
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.costs import costs, queries_at_full_load
@@ -22,8 +22,9 @@ from anneal_evaluator.epochs import key_of_each, means_of_rows, row_of_each
 from anneal_evaluator.errors import INVALID_RUN, mistake
 from anneal_evaluator.held_out import HeldOutRow, groups_of, read_held_out
 from anneal_evaluator.judging import judge_answers
+from anneal_evaluator.judging.guarding import guard_answers
 from anneal_evaluator.judging.labels import Label, read_labels
-from anneal_evaluator.judging.telling import judge_data, judge_document
+from anneal_evaluator.judging.telling import guard_data, guard_document, judge_data, judge_document
 from anneal_evaluator.keys import check_keys, key_of
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_evaluator.origin import origin
@@ -89,10 +90,11 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     given = plugin_scores(run, each, answers)
 
     # What was spent so far is read anew: a ledger lives as long as one event loop.
+    guarded = guard_answers(run, each, answers, _ledger(run, directory), patience_seconds)
     ledger = _ledger(run, directory)
     judgements = judge_answers(run, each, answers, ledger, patience_seconds, found.labels)
-    scored = score(run, scorers, each, answers, {**given, **(judgements.scores if judgements else {})})
-    scores = means_of_rows(run, scored)
+    judged = {**(guarded.scores if guarded else {}), **(judgements.scores if judgements else {})}
+    scores = means_of_rows(run, score(run, scorers, each, answers, {**given, **judged}))
     groups = groups_of(rows)
     taken = Taken.of(run, answers, groups)
     judgement = judge(run, scorers, scores, groups, taken)
@@ -101,10 +103,11 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
     for model in run.models:
         files[model].compact(found.keys[model])
     written = [directory / SCORES_FILE, *(files[model].path for model in run.models)]
-    written += [judgements.file] if judgements else []
-    spent = {model: ledger.spent(model) for model in (*run.models, JUDGE)}
+    written += [by.file for by in (judgements, guarded) if by is not None]
+    spent = {model: ledger.spent(model) for model in (*run.models, JUDGE, GUARD)}
     report = document(run, answers, judgement, server, spent, {path.name: digest_of_file(path) for path in written})
     report["judge"] = judge_document(run, judgements, spent[JUDGE])
+    report["guard"] = guard_document(run, guarded, spent[GUARD])
     report["training"], report["costs"] = origin(run), costs(run, answers, taken, spent)
     report["confusion"] = confusions(run, scorers, each, answers)
     report["categories"] = categories(run, by_category)
@@ -117,6 +120,7 @@ def evaluate(run: EvaluateRun, patience_seconds: float = PATIENCE_SECONDS) -> Ru
         message=f"{judgement.verdict}: " + " ".join(gate_sentence(run, decision) for decision in judgement.gates),
         evaluate=data(run, answers, judgement, spent, digest, queries_at_full_load(run, taken)).model_copy(
             update=dict(zip(("judge", "judged"), judge_data(run, judgements, spent[JUDGE]), strict=True))
+            | dict(zip(("guard", "hazards"), guard_data(run, guarded, spent[GUARD]), strict=True))
         ),
     )
 
@@ -136,10 +140,11 @@ def _answered(run: EvaluateRun, is_settled: Callable[[AnswerFile, str], bool], p
         model: key_of_each(run, k, [q.key for q in asked if q.model == model]) for k, model in enumerate(run.models)
     }
     answers = {model: [files[model][key] for key in keys[model]] for model in run.models}
-    refuse_too_many_errors(run, answers)
+    each = row_of_each(run, rows)
+    refuse_too_many_errors(run, answers, each)
     check_prompts(run, asked, files)
     check_snapshots(asked, files)
-    return Answered(rows, row_of_each(run, rows), scorers, labels, server, files, keys, answers)
+    return Answered(rows, each, scorers, labels, server, files, keys, answers)
 
 
 def _ledger(run: EvaluateRun, directory: Path) -> Ledger:

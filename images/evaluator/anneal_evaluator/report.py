@@ -101,6 +101,7 @@ def categories(run: EvaluateRun, found: Mapping[str, Judgement]) -> list[dict[st
         }
         for m, metric in enumerate(run.metrics)
         for category, judgement in found.items()
+        if metric.covers(category)
     ]
 
 

@@ -17,12 +17,13 @@ from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.metrics.scorer import Scorer
 from anneal_hosted.answers import StoredAnswer, write_atomically
 
+_SHOWN = 10
 #: Answers of each model, in the order of the rows and, within a row, of its epochs.
 Answers = Mapping[str, Sequence[StoredAnswer]]
 
 
 def scorers_of(metrics: Sequence[Metric], rows: Sequence[HeldOutRow]) -> list[Scorer]:
-    """A scorer per metric, each checked against every reference before anybody is asked anything.
+    """A scorer per metric, each checked against every reference that it covers before anybody is asked anything.
 
     Raises EvaluationError, naming metric and row, when a metric cannot be used.
     """
@@ -32,7 +33,10 @@ def scorers_of(metrics: Sequence[Metric], rows: Sequence[HeldOutRow]) -> list[Sc
             scorer = scorer_of(metric)
         except ValueError as error:
             raise mistake(METRIC_UNUSABLE, f"Metric {metric.name} cannot be used: {error}.") from error
-        for row in rows:
+        covered = [row for row in rows if metric.covers(row.category)]
+        if not covered:
+            raise mistake(METRIC_UNUSABLE, _nothing_to_score(metric, rows))
+        for row in covered:
             try:
                 scorer.check_reference(row.reference)
             except ValueError as error:
@@ -49,25 +53,38 @@ def score(
     answers: Answers,
     given: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
-    """Scores of shape [metrics, models, answers]; NaN where there is no answer. Raises EvaluationError.
+    """Scores of shape [metrics, models, answers]; NaN where there is no answer or the metric does not cover the row.
+
+    Raises EvaluationError.
 
     `rows` has the row of each answer; `given` are the scores [models, answers] of the metrics, by index, that a judge
     or a plugin has given.
     """
     scores = np.full((len(scorers), len(run.models), len(rows)), np.nan)
     for m, (metric, scorer) in enumerate(zip(run.metrics, scorers, strict=True)):
+        covered = np.array([metric.covers(row.category) for row in rows])
         if given is not None and m in given:
-            scores[m] = given[m]
+            scores[m] = np.where(covered, given[m], np.nan)
             continue
         for k, model in enumerate(run.models):
             for i, (row, answer) in enumerate(zip(rows, answers[model], strict=True)):
-                if answer.outcome != "answered":
+                if answer.outcome != "answered" or not covered[i]:
                     continue
                 try:
                     scores[m, k, i] = scorer.score(answer.text, row.reference)
                 except ValueError as error:
                     raise mistake(METRIC_UNUSABLE, f"Metric {metric.name} cannot be used: {error}.") from error
     return scores
+
+
+def _nothing_to_score(metric: Metric, rows: Sequence[HeldOutRow]) -> str:
+    wanted = ", ".join(repr(name) for name in metric.only.categories) if metric.only else ""
+    there = sorted({row.category for row in rows if row.category is not None})
+    known = f"theirs are {', '.join(map(repr, there[:_SHOWN]))}" if there else "they have no categories"
+    return (
+        f"Metric {metric.name} scores only rows of category {wanted}, and none of the {len(rows)} held-out rows is of"
+        f" it: {known}. Correct metrics[].only, or set dataset.category of the FineTuneJob."
+    )
 
 
 def write_scores(path: Path, run: EvaluateRun, rows: Sequence[HeldOutRow], scores: NDArray[np.float64]) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from anneal.api.conditions import Conditions
 from anneal.api.costs import CostBenefit, Costs
 from anneal.api.gates import Comparison, Gate, GateResult, Outcome, Statistics
+from anneal.api.guards import Guard, GuardResult
 from anneal.api.judging import JudgeQuality, JudgeResult
 from anneal.api.kind import Column, KindInfo
 from anneal.api.metrics import Metric, MetricResult
@@ -83,8 +84,12 @@ class EvaluationSpec(ApiModel):
     )
     judge: Hosted | None = Field(
         default=None,
-        description="The model that judges answers for the metrics judged, rubric and preference, of another family"
-        " than every contestant; references are sent to it too. Default: none.",
+        description="The model that judges answers for the metrics judged, rubric, preference and noRefusal, of another"
+        " family than every contestant; references are sent to it too. Default: none.",
+    )
+    guard: Guard | None = Field(
+        default=None,
+        description="The model that classifies answers for the metrics guard and noRefusal told by it. Default: none.",
     )
     judge_quality: JudgeQuality | None = Field(
         default=None, description="What the judge must show before its verdicts count. Default: nothing."
@@ -123,6 +128,13 @@ class EvaluationSpec(ApiModel):
     )
 
 
+class CategoryRows(ApiModel):
+    """Held-out rows of a category that a metric is about."""
+
+    name: str = Field(max_length=24, description="The category.")
+    rows: int = Field(ge=0, description="Held-out rows of it.")
+
+
 class EvaluationStatus(ApiModel):
     """What the operator has seen."""
 
@@ -146,6 +158,12 @@ class EvaluationStatus(ApiModel):
     held_out_uri: PvcUri | None = Field(default=None, description="File of the rows that are asked.")
     dataset_digest: Digest | None = Field(default=None, description="Digest of that file.")
     held_out_count: int | None = Field(default=None, ge=0, description="Rows in that file.")
+    held_out_categories: list[CategoryRows] | None = Field(
+        default=None,
+        max_length=64,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Of them those of the categories in metrics[].only, where the FineTuneJob's status tells.",
+    )
     dataset_uses: int | None = Field(
         default=None,
         ge=1,
@@ -181,6 +199,7 @@ class EvaluationStatus(ApiModel):
         description="The candidate against each hosted baseline with a price, when spec.servingCostPerHour is there.",
     )
     judge: JudgeResult | None = Field(default=None, description="The judge's work, counted.")
+    guard: GuardResult | None = Field(default=None, description="The guard's work, counted.")
     results: list[MetricResult] = Field(
         default_factory=list,
         max_length=20,
@@ -208,8 +227,10 @@ UNKNOWN_METRIC = "every gate must name a metric of spec.metrics"
 UNKNOWN_BASELINE = "every gate that compares must name a baseline of spec.baselines"
 UNKNOWN_COST = "a cost gate needs spec.servingCostPerHour, and its 'to' must name a hosted baseline with a price"
 UNTIMED = "a latency gate's 'to' cannot name a baseline whose requests are Batch: their answers took nobody's time"
-UNPRICED = "spec.budget needs the price of every hosted baseline and of the judge"
-UNJUDGED = "a judged, rubric or preference metric and spec.judge need each other"
+UNPRICED = "spec.budget needs the price of every hosted baseline, of the judge and of the guard"
+UNJUDGED = "a judged, rubric or preference metric, or noRefusal told by Judge, and spec.judge need each other"
+UNGUARDED = "a guard metric, or noRefusal told by Guard, and spec.guard need each other"
+SILENT_GUARD = "noRefusal told by Guard needs spec.guard.qwen3Guard: Llama Guard tells of no refusals"
 UNCHECKED = "spec.judgeQuality needs spec.judge"
 UNKNOWN_OPPONENT = "every preference metric must name a baseline of spec.baselines"
 OTHER_OPPONENT = "a gate on a preference metric must compare with the baseline that the metric names"
@@ -248,7 +269,7 @@ class Evaluation(ApiModel):
         untimed = {b.name for b in self.spec.baselines if b.hosted and b.hosted.requests == "Batch"}
         if any(g.latency and g.latency.to in untimed for g in self.spec.gates):
             raise ValueError(UNTIMED)
-        hosted = [*(b.hosted for b in self.spec.baselines), self.spec.judge]
+        hosted = [*(b.hosted for b in self.spec.baselines), self.spec.judge, self.spec.guard]
         if self.spec.budget and any(h is not None and h.price is None for h in hosted):
             raise ValueError(UNPRICED)
         if any(m.needs_judge for m in self.spec.metrics) != (self.spec.judge is not None):
@@ -264,6 +285,15 @@ class Evaluation(ApiModel):
             raise ValueError(SAMPLED_BY_VLLM)
         if generation.epochs > max(times_asked(generation, hosted) for hosted in asked):
             raise ValueError(SAME_AGAIN)
+        return self
+
+    @model_validator(mode="after")
+    def _guard_is_used(self) -> Self:
+        if any(m.needs_guard for m in self.spec.metrics) != (self.spec.guard is not None):
+            raise ValueError(UNGUARDED)
+        told = any(m.no_refusal and m.needs_guard for m in self.spec.metrics)
+        if told and self.spec.guard is not None and self.spec.guard.qwen3_guard is None:
+            raise ValueError(SILENT_GUARD)
         return self
 
     @model_validator(mode="after")
@@ -314,12 +344,22 @@ _RESERVED_NAME = cel(
 _PRICED = cel(
     "!has(self.spec.budget) || ((!has(self.spec.baselines) ||"
     " self.spec.baselines.all(b, !has(b.hosted) || has(b.hosted.price))) &&"
-    " (!has(self.spec.judge) || has(self.spec.judge.price)))",
+    " (!has(self.spec.judge) || has(self.spec.judge.price)) && (!has(self.spec.guard) || has(self.spec.guard.price)))",
     UNPRICED,
 )
+_TOLD_BY_GUARD = "(has(m.noRefusal) && has(m.noRefusal.toldBy) && m.noRefusal.toldBy == 'Guard')"
 _JUDGED = cel(
-    "self.spec.metrics.exists(m, has(m.judged) || has(m.rubric) || has(m.preference)) == has(self.spec.judge)",
+    "self.spec.metrics.exists(m, has(m.judged) || has(m.rubric) || has(m.preference) ||"
+    f" (has(m.noRefusal) && !{_TOLD_BY_GUARD})) == has(self.spec.judge)",
     UNJUDGED,
+)
+_GUARDED = cel(
+    f"self.spec.metrics.exists(m, has(m.guard) || {_TOLD_BY_GUARD}) == has(self.spec.guard)",
+    UNGUARDED,
+)
+_GUARD_TELLS = cel(
+    f"!has(self.spec.guard) || has(self.spec.guard.qwen3Guard) || self.spec.metrics.all(m, !{_TOLD_BY_GUARD})",
+    SILENT_GUARD,
 )
 _CHECKED = cel("!has(self.spec.judgeQuality) || has(self.spec.judge)", UNCHECKED)
 _KNOWN_OPPONENT = cel(
@@ -364,6 +404,8 @@ KIND = KindInfo(
         _PRICED,
         _JUDGED,
         _CHECKED,
+        _GUARDED,
+        _GUARD_TELLS,
         _KNOWN_OPPONENT,
         _SAME_OPPONENT,
         _SAMPLED_BY_VLLM,
@@ -377,6 +419,7 @@ KIND = KindInfo(
             "metrics",
             "judge",
             "judgeQuality",
+            "guard",
             "gates",
             "statistics",
             "policy",

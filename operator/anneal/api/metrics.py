@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ METRICS = (
     "judged",
     "rubric",
     "preference",
+    "noRefusal",
+    "guard",
     "plugin",
 )
 
@@ -135,6 +137,33 @@ class Preference(ApiModel):
     )
 
 
+class NoRefusal(ApiModel):
+    """1 where the answer does not refuse what was asked, right or wrong: against refusing what is harmless."""
+
+    told_by: Literal["Judge", "Guard"] = Field(
+        default="Judge",
+        description="Who tells a refusal: spec.judge, or spec.guard where it is a qwen3Guard. Default: Judge.",
+    )
+
+
+class Safe(ApiModel):
+    """1 where spec.guard finds the answer safe, 0 where unsafe: against complying with what is harmful."""
+
+
+CategoryName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Only(ApiModel):
+    """Some of the held-out rows."""
+
+    categories: list[CategoryName] = Field(
+        min_length=1,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Rows of these categories, as dataset.category of the FineTuneJob or the sealed rows have them.",
+    )
+
+
 class Metric(ApiModel):
     """How an answer is scored against its reference, 0 to 1, higher is better. Exactly one kind is set."""
 
@@ -154,12 +183,29 @@ class Metric(ApiModel):
     judged: Judged | None = Field(default=None, description=Judged.__doc__)
     rubric: Rubric | None = Field(default=None, description=Rubric.__doc__)
     preference: Preference | None = Field(default=None, description=Preference.__doc__)
+    no_refusal: NoRefusal | None = Field(default=None, description=NoRefusal.__doc__)
+    guard: Safe | None = Field(default=None, description=Safe.__doc__)
     plugin: Plugin | None = Field(default=None, description=Plugin.__doc__)
+    only: Only | None = Field(
+        default=None, description="Score these rows and leave out the others, in its gates too. Default: all."
+    )
 
     @property
     def needs_judge(self) -> bool:
         """Whether spec.judge scores it."""
-        return any((self.judged, self.rubric, self.preference))
+        return any((self.judged, self.rubric, self.preference, self._refusals_told_by("Judge")))
+
+    @property
+    def needs_guard(self) -> bool:
+        """Whether spec.guard scores it."""
+        return self.guard is not None or self._refusals_told_by("Guard")
+
+    def covers(self, category: str | None) -> bool:
+        """Whether it scores rows of this category."""
+        return self.only is None or category in self.only.categories
+
+    def _refusals_told_by(self, who: str) -> bool:
+        return self.no_refusal is not None and self.no_refusal.told_by == who
 
 
 class MetricResult(ApiModel):

@@ -28,6 +28,7 @@ from anneal.api.dataset import (
 from anneal.api.estimate import Sizes, Strategy
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.gates import Gate, Outcome, Statistics
+from anneal.api.guards import Guard
 from anneal.api.judging import JudgedRow, JudgeQuality
 from anneal.api.methods import Contents, Method
 from anneal.api.metrics import Metric
@@ -55,8 +56,8 @@ KEYS_DIR = "/var/run/anneal-keys"
 KEY_FILE = "key"
 #: Those who are asked by prepare.
 GENERATOR, VALIDATOR = "generator", "validator"
-#: The judge among those who are asked. No baseline can have this name.
-JUDGE = "_judge"
+#: The judge and the guard among those who are asked. No baseline can have these names.
+JUDGE, GUARD = "_judge", "_guard"
 MODEL_REPOSITORY_DIR = "/models"
 #: What vLLM is told; laid out as Triton's repository is.
 VLLM_FILE = f"{MODEL_REPOSITORY_DIR}/vllm.yaml"
@@ -269,6 +270,7 @@ class EvaluateRun(ApiModel):
     judge: Hosted | None = Field(default=None, description="Who judges answers, for the metrics that need it.")
     judge_quality: JudgeQuality | None = Field(default=None, description="What the judge must show.")
     human_labels: MountedPath | None = Field(default=None, description="File of what people say of some answers.")
+    guard: Guard | None = Field(default=None, description="Who classifies answers, for the metrics that need it.")
     budget: Budget | None = Field(default=None, description="What hosted models may cost.")
     serving_cost_per_hour: Decimal | None = Field(default=None, description="What serving the candidate costs.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the hosted baselines' API keys.")
@@ -351,6 +353,13 @@ class EvaluateData(ApiModel):
     judged: list[JudgedRow] = Field(
         default_factory=list,
         description="What the judge showed on each judged metric.",
+    )
+    guard: tuple[int, int, str, str] | None = Field(
+        default=None,
+        description="(answers classified, of them without a finding, spent or '', what it called itself beyond).",
+    )
+    hazards: list[tuple[str, int]] = Field(
+        default_factory=list, description="(category, unsafe answers of the candidate), the largest few."
     )
     queries_per_hour: int | None = Field(
         default=None, ge=1, description="What the candidate's server answers in an hour at full load, if that is known."

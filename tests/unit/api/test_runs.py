@@ -18,25 +18,28 @@ from anneal.api.runs import (
 DIGEST = "sha256:" + "a" * 64
 
 
-def largest_judgement() -> EvaluateData:
-    """As many numbers as a spec allows: 4 metrics, 4 baselines, 8 gates."""
+def largest_judgement(guarded: int = 0) -> EvaluateData:
+    """As many numbers as a spec allows, and as long: 4 metrics, of them `guarded` by a guard, 4 baselines, 8 gates."""
+    judged = 4 - guarded
     return EvaluateData(
         models=[(1_000_000, *[100_000] * 4, 600_000_000, 600_000_000, "99999.999999", "-2025-08-07")] * 5,
-        results=[(3, 4, 100_000, "0.123456", "0.123456", "0.123456")] * 20,
-        comparisons=[(3, 4, 100_000, "-0.123456", "-0.123456", "-0.123456", "0.123456", "0.123456")] * 16,
+        results=[(3, 4, 100_000, "0.1234", "0.1234", "0.1234")] * 20,
+        comparisons=[(3, 4, 100_000, "-0.1234", "-0.1234", "-0.1234", "1.2e-05", "0.1234")] * 16,
         gates=[("Inconclusive", "-0.123456", "-0.123456", "-0.123456", 1_000_000)] * 8,
         queries_per_hour=460_800_000,
-        judge=(500_000, 500_000, "99999.999999", "-2025-08-07"),
-        judged=[(3, 500_000, 500_000, "0.1234", "0.1234", "-0.1234", 100_000, *["0.1234"] * 5)] * 4,
+        judge=(500_000, 500_000, "99999.999999", "-2025-08-07") if judged else None,
+        judged=[(3, 500_000, 500_000, "0.1234", "0.1234", "-0.1234", 100_000, *["0.1234"] * 5)] * judged,
+        guard=(500_000, 500_000, "99999.999999", "-2025-08-07") if guarded else None,
+        hazards=[("c" * 24, 100_000)] * 6 if guarded else [],
         report_uri="pvc://models/" + "p" * 200,
         report_digest=DIGEST,
     )
 
 
-def test_the_largest_judgement_fits_with_its_numbers_and_part_of_its_message() -> None:
-    result = RunResult(
-        role="evaluate", outcome="Succeeded", reason="Judged", message="m" * 5000, evaluate=largest_judgement()
-    )
+@pytest.mark.parametrize("guarded", [0, 1, 4])
+def test_the_largest_judgement_fits_with_its_numbers_and_part_of_its_message(guarded: int) -> None:
+    judgement = largest_judgement(guarded)
+    result = RunResult(role="evaluate", outcome="Succeeded", reason="Judged", message="m" * 5000, evaluate=judgement)
     encoded = encode_result(result)
     assert len(encoded) <= MAX_RESULT_BYTES
     back = parse_result(encoded.decode())

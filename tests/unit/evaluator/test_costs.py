@@ -141,7 +141,7 @@ def test_the_page_tells_when_training_and_evaluation_are_paid_back() -> None:
 
 def test_no_price_no_section() -> None:
     document = example().document
-    nothing: dict[str, Any] = {"perHour": None, "hosted": [], "judge": None}
+    nothing: dict[str, Any] = {"perHour": None, "hosted": [], "judge": None, "guard": None}
     free = {"cost": None, "data": None, "trained": None, "unknown": "?"}
     assert shown({**document, "costs": nothing, "training": free}) == ""
     assert "<svg" not in shown({**document, "costs": {k: v for k, v in reported().items() if k != "perQuery"}})

@@ -57,7 +57,12 @@ class Case:
         report = document(self.run, self.answers, self.judgement, "triton 2.51.0", FREE, {"scores.jsonl": "sha256:0"})
         confusion = confusions(self.run, scorers, self.rows, self.answers)
         report |= {"training": origin(self.run), "costs": costs(self.run, self.answers, self.taken, FREE)}
-        return report | {"judge": None, "confusion": confusion, "categories": categories(self.run, found)}
+        return report | {
+            "judge": None,
+            "guard": None,
+            "confusion": confusion,
+            "categories": categories(self.run, found),
+        }
 
 
 def test_scores_are_of_answers_and_nothing_else() -> None:

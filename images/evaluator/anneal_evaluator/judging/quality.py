@@ -103,7 +103,8 @@ def _corrected(
     if agreement is None:
         return None
     there, confidence = candidate[~np.isnan(candidate)], float(run.statistics.confidence)
-    correct = corrected_share if run.metrics[metric].judged is not None else corrected_mean
+    is_share = run.metrics[metric].judged is not None or run.metrics[metric].no_refusal is not None
+    correct = corrected_share if is_share else corrected_mean
     return correct(there, agreement.judged, agreement.human, confidence)
 
 

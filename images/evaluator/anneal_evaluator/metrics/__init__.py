@@ -39,6 +39,8 @@ REGISTRY: dict[str, Callable[[Any], Scorer]] = {
     "judged": judged.scorer,
     "rubric": judged.rubric_scorer,
     "preference": judged.preference_scorer,
+    "no_refusal": judged.no_refusal_scorer,
+    "guard": judged.guard_scorer,
     "plugin": plugin.scorer,
 }
 

@@ -1,8 +1,8 @@
-"""Scores that only a judge can give: correct or not, a grade, or which of two is preferred; `judging` asks it."""
+"""Scores that only a judge or a guard can give; `judging` asks them."""
 
 from __future__ import annotations
 
-from anneal.api.metrics import Judged, Preference, Rubric
+from anneal.api.metrics import Judged, NoRefusal, Preference, Rubric, Safe
 from anneal_evaluator.metrics.scorer import Scorer
 
 
@@ -16,6 +16,14 @@ def rubric_scorer(options: Rubric) -> Scorer:
 
 def preference_scorer(options: Preference) -> Scorer:
     return Scorer(score=_only_a_judge, is_binary=False, over=options.over)
+
+
+def no_refusal_scorer(options: NoRefusal) -> Scorer:
+    return Scorer(score=_only_a_judge, is_binary=True)
+
+
+def guard_scorer(options: Safe) -> Scorer:
+    return Scorer(score=_only_a_judge, is_binary=True)
 
 
 def _only_a_judge(answer: str, reference: str) -> float:

@@ -46,6 +46,7 @@ def page(run: EvaluateRun, report: dict[str, Any], rows: Sequence[HeldOutRow], a
             evidence.confusion(report),
             examples.wins_and_losses(run, rows, answers, scores),
             evidence.judge(report),
+            evidence.guard(report),
             training_data(report),
             evidence.funnel(report),
             evidence.answers(report),

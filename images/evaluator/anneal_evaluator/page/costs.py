@@ -36,7 +36,8 @@ def _spent(found: dict[str, Any], training: dict[str, Any]) -> list[list[str]]:
     written = ((training["data"] or {}).get("augmentation") or {}).get("cost")
     lines += [["Rows written by a hosted model", written]]
     lines += [[f"Answers of {h['name']}", h["spent"]] for h in found["hosted"]]
-    lines += [["The judge", found["judge"]], ["This evaluation, hosted models in all", found.get("evaluation")]]
+    lines += [["The judge", found["judge"]], ["The guard", found["guard"]]]
+    lines += [["This evaluation, hosted models in all", found.get("evaluation")]]
     return [[escape(what), escape(cost)] for what, cost in lines if cost is not None]
 
 

@@ -96,7 +96,9 @@ def funnel(report: dict[str, Any]) -> str:
     """How many rows are left at each step."""
     steps = [("Held-out rows", report["heldOut"]["rows"])]
     steps += [(f"Answered by {m['name']}", m["rowsAnswered"]) for m in report["models"]]
-    pairs = {c["baseline"]: c["n"] for c in report["comparisons"]}
+    pairs: dict[str, int] = {}
+    for c in report["comparisons"]:  # a metric of some categories compares fewer
+        pairs[c["baseline"]] = max(c["n"], pairs.get(c["baseline"], 0))
     steps += [(f"Compared with {name}", n) for name, n in pairs.items()]
     hint = f"Rows without an answer count for nothing; above {percent(report['policy']['maxErrorRate'])} no verdict."
     return section("From rows to pairs", bars([(name, n, "") for name, n in steps]), hint=hint)
@@ -132,6 +134,19 @@ def judge(report: dict[str, Any]) -> str:
         " with people's labels; gates decide on what the judge said, and the corrected score stands beside."
     )
     return section(f"The judge ({found['model']})", table(heads, lines), hint=hint)
+
+
+def guard(report: dict[str, Any]) -> str:
+    """What the guard found unsafe, and why."""
+    if (found := report["guard"]) is None:
+        return ""
+    names = [m["name"] for m in report["models"]]
+    lines = ([said(c["category"], _NAME), *(c["answers"].get(name, 0) for name in names)] for c in found["byModel"])
+    hint = (
+        f"{found['n']} answers classified, {found['errors']} of them without a readable reply: they count for nobody."
+        " Unsafe answers by category; one may be in several."
+    )
+    return section(f"The guard ({found['model']})", table(["Category", *names], lines), hint=hint)
 
 
 def _corrected(estimate: dict[str, str] | None) -> str:

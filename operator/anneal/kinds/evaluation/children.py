@@ -8,8 +8,8 @@ from typing import Any
 from anneal.api.evaluation import EvaluationSpec
 from anneal.api.model import ApiModel, Digest
 from anneal.api.references import PvcLocation, PvcUri
-from anneal.api.runs import JUDGE, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
-from anneal.api.subjects import CANDIDATE, Baseline, IncumbentStatus
+from anneal.api.runs import GUARD, JUDGE, RUN_DIR, EvaluateRun, Reporting, ServedModel, ServeRun
+from anneal.api.subjects import CANDIDATE, Baseline, Hosted, IncumbentStatus
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
 from anneal.kinds.children import (
@@ -167,6 +167,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         judge=spec.judge,
         judge_quality=spec.judge_quality,
         human_labels=mounted(location(labels)) if (labels := _labels_uri(spec)) else None,
+        guard=spec.guard,
         budget=spec.budget,
         serving_cost_per_hour=spec.serving_cost_per_hour,
         report=mounted(report_location(seen, subject)),
@@ -181,7 +182,7 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
     read_only = [{**m, "readOnly": True} for m in mounts]
     evaluator_needs = {claim_path(c) for c in (report, *claims_of(subject.held_out_uri, *_brought_along(spec)))}
     token, token_mounts = token_volume(seen)
-    keys, key_mounts = key_volumes([*((b.name, b.hosted) for b in spec.baselines), (JUDGE, spec.judge)])
+    keys, key_mounts = key_volumes(_hosted(spec))
     serve_file = f"{RUN_DIR}/{SERVE_FILE}"
     working = [*[m for m in mounts if m["mountPath"] in evaluator_needs], *token_mounts, *key_mounts]
     scoring = plugins.containers(seen, spec.metrics)
@@ -204,6 +205,12 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
         **accelerator_affinity(spec.resources),
     )
     return jobs.job(seen, name, ROLE, template, spec.backoff_limit, plugins.failure_rules(spec.metrics))
+
+
+def _hosted(spec: EvaluationSpec) -> list[tuple[str, Hosted | None]]:
+    """Everybody who may be asked over the network."""
+    guard = spec.guard.hosted if spec.guard is not None else None
+    return [*((b.name, b.hosted) for b in spec.baselines), (JUDGE, spec.judge), (GUARD, guard)]
 
 
 def _served(spec: EvaluationSpec) -> list[Baseline]:

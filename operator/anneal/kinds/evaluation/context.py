@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
+from anneal.api.evaluation import CategoryRows, EvaluationSpec, EvaluationStatus
 from anneal.api.finetunejob import Artifact
 from anneal.kinds import pods, results
 from anneal.kinds.contract import Object, Seen
 from anneal.kinds.evaluation.children import Subject, name_of_job, subject_of
-from anneal.kinds.evaluation.foresight import held_out_rows, shortage
+from anneal.kinds.evaluation.foresight import held_out_categories, held_out_rows, is_told, shortage
 from anneal.kinds.evaluation.incumbents import deployments_of, incumbent_of
 from anneal.kinds.evaluation.plugins import AtWork, at_work
 from anneal.kinds.results import StepResult
@@ -34,6 +34,7 @@ RECORDED = (
     "heldOutUri",
     "datasetDigest",
     "heldOutCount",
+    "heldOutCategories",
     "datasetUses",
     "trainingCost",
     "incumbents",
@@ -122,9 +123,25 @@ class Context:
         return held_out_rows(self.candidate)
 
     @property
+    def held_out_categories(self) -> list[CategoryRows]:
+        """Of them those of categories that metrics are about, as far as they are known."""
+        if self.status.held_out_categories is not None or self.candidate is None or self.spec.sealed is not None:
+            return self.status.held_out_categories or []
+        return held_out_categories(self.spec, self.candidate)
+
+    @property
     def shortage(self) -> str | None:
         """Why these rows are too few, in a sentence; None when they are not or nobody knows how many they are."""
-        return None if self.held_out_rows is None else shortage(self.spec, self.held_out_rows)
+        return None if self.held_out_rows is None else shortage(self.spec, self.held_out_rows, self._rows_by_category)
+
+    @property
+    def is_power_known(self) -> bool:
+        """Whether it is known of every gate how many rows it has."""
+        return self.held_out_rows is not None and is_told(self.spec, self._rows_by_category)
+
+    @property
+    def _rows_by_category(self) -> dict[str, int]:
+        return {category.name: category.rows for category in self.held_out_categories}
 
     @cached_property
     def run(self) -> StepResult:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from anneal.api.evaluation import EvaluationSpec
+from anneal.api.evaluation import CategoryRows, EvaluationSpec
 from anneal.api.gates import Gate
 from anneal.api.power import minimum_detectable_effect, rows_needed
 from anneal.api.verdicts import bound, gate_name, is_ceiling
 
+#: Categories that a FineTuneJob's status lists at most, and how long a name in it can be.
+LISTED, NAME_LENGTH = 6, 24
 #: Share of rows on which two models of much the same quality differ.
 LEAST_DISCORDANCE = 0.1
 
@@ -32,15 +35,45 @@ def held_out_rows(job: Mapping[str, Any]) -> int | None:
     return counted if isinstance(counted, int) else None
 
 
-def shortage(spec: EvaluationSpec, rows: int) -> str | None:
-    """Which gates so many rows cannot decide, and how many could; None when there is no such gate."""
+def held_out_categories(spec: EvaluationSpec, job: Mapping[str, Any]) -> list[CategoryRows]:
+    """Held-out rows by category, as far as the FineTuneJob tells, of the categories that metrics of `spec` are about.
+
+    It tells the six largest, and cuts long names; where there are fewer than six, there are no others.
+    """
+    told = ((job.get("status") or {}).get("dataset") or {}).get("categories") or []
+    counted = {c["name"]: c["heldOut"] for c in told}
+    wanted = {name for metric in spec.metrics if metric.only for name in metric.only.categories}
+    known = (name for name in sorted(wanted) if len(name) < NAME_LENGTH and (name in counted or 0 < len(told) < LISTED))
+    return [CategoryRows(name=name, rows=counted.get(name, 0)) for name in known]
+
+
+def shortage(spec: EvaluationSpec, rows: int, categories: Mapping[str, int] = MappingProxyType({})) -> str | None:
+    """Which gates so many rows cannot decide, and how many could; None when there is no such gate.
+
+    `categories` are the rows by category where they are known; a metric of others has `rows` at most.
+    """
     confidence = float(spec.statistics.confidence)
-    short = [
-        f"{gate_name(gate)} needs about {needed}"
-        for gate in spec.gates
-        if (needed := _rows_for(gate, rows, confidence)) is not None and needed > rows
-    ]
+    short = []
+    for gate in spec.gates:
+        there = _rows_of(spec, gate, rows, categories)
+        if (needed := _rows_for(gate, there, confidence)) is not None and needed > there:
+            of_it = f" of its categories and has {there}" if there < rows else ""
+            short.append(f"{gate_name(gate)} needs about {needed}{of_it}")
     return f"{rows} held-out rows are too few to decide: {'; '.join(short)}." if short else None
+
+
+def is_told(spec: EvaluationSpec, categories: Mapping[str, int]) -> bool:
+    """Whether it is known how many rows each gate has."""
+    only = {metric.name: metric.only for metric in spec.metrics}
+    chosen = (only[gate.metric] for gate in spec.gates if gate.metric is not None)
+    return all(name in categories for some in chosen if some is not None for name in some.categories)
+
+
+def _rows_of(spec: EvaluationSpec, gate: Gate, rows: int, categories: Mapping[str, int]) -> int:
+    only = next((metric.only for metric in spec.metrics if metric.name == gate.metric), None)
+    if only is None or not all(name in categories for name in only.categories):
+        return rows
+    return sum(categories[name] for name in set(only.categories))
 
 
 def _rows_for(gate: Gate, rows: int, confidence: float) -> int | None:

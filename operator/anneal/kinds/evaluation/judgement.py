@@ -10,6 +10,7 @@ from typing import Any
 from anneal.api.costs import CostBenefit, Costs, amount, cost_benefit, costs_of, price_of_a_query
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
 from anneal.api.gates import Comparison, GateResult, Outcome
+from anneal.api.guards import GuardResult, HazardCount
 from anneal.api.judging import JudgedMetric, JudgeResult
 from anneal.api.metrics import MetricResult
 from anneal.api.runs import EvaluateData, ModelRow
@@ -54,6 +55,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData, training_c
         costs=costs if costs.to_json() else None,
         cost_benefit=_cost_benefit(spec.serving_cost_per_hour, costs, models) or None,
         judge=judged,
+        guard=_guard(spec, data),
         results=results,
         comparisons=comparisons,
         gates=gates,
@@ -69,6 +71,7 @@ def judge(spec: EvaluationSpec, subject: Subject, data: EvaluateData, training_c
         "costs",
         "costBenefit",
         "judge",
+        "guard",
         "results",
         "comparisons",
         "gates",
@@ -128,9 +131,18 @@ def _judge(spec: EvaluationSpec, data: EvaluateData) -> JudgeResult | None:
     )
 
 
+def _guard(spec: EvaluationSpec, data: EvaluateData) -> GuardResult | None:
+    if spec.guard is None or data.guard is None:
+        return None
+    asked, errors, spent, beyond = data.guard
+    hazards = [HazardCount(category=category, answers=answers) for category, answers in data.hazards]
+    model = _called(spec.guard.open_ai.model, beyond)
+    return GuardResult(model=model, n=asked, errors=errors, cost=spent or None, categories=hazards or None)
+
+
 def _cost(data: EvaluateData) -> str | None:
-    """Spent on all models and the judge; None when none has a price."""
-    rows: list[tuple[object, ...]] = [*data.models, *([data.judge] if data.judge else [])]
+    """Spent on all models, the judge and the guard; None when none has a price."""
+    rows: list[tuple[object, ...]] = [*data.models, *(row for row in (data.judge, data.guard) if row)]
     spent = [str(cost) for *_, cost, _ in rows if cost]
     try:
         return amount(sum(map(Decimal, spent), Decimal(0))) if spent else None

@@ -33,6 +33,8 @@ def _power_mark(ctx: Context, verdict: Verdict) -> Mark:
         return unknown(verdict.reason)
     if ctx.shortage is not None:
         return yes(Reason.UNDER_POWERED, ctx.shortage)
+    if not ctx.is_power_known:
+        return unknown(verdict.reason)
     return no(Reason.HELD_OUT_SUFFICES, f"{ctx.held_out_rows} held-out rows.")
 
 

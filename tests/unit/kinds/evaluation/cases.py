@@ -244,7 +244,7 @@ CASES: dict[str, Case] = {
         at({}, spec={"metrics": [{"name": "accuracy", "judged": {}}]}),
         "Pending",
         Reason.INVALID_SPEC,
-        "a judged, rubric or preference metric and spec.judge need each other",
+        "a judged, rubric or preference metric, or noRefusal told by Judge, and spec.judge need each other",
         frozenset({"Stalled"}),
     ),
     # the pod

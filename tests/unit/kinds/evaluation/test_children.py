@@ -206,6 +206,18 @@ def test_the_judges_key_is_mounted_where_no_baselines_can_be() -> None:
     assert paths == ["/var/run/anneal-keys/_judge"]
 
 
+def test_the_guard_has_a_key_of_its_own_and_is_asked_the_same_every_time() -> None:
+    guard = {"llamaGuard": {}, "openAI": {"model": "llama-guard-3-8b"}, "secretRef": {"name": "guard", "key": "k"}}
+    config_map, job = made(metrics=[{"name": "accuracy", "guard": {}}], guard=guard)
+    paths = [m["mountPath"] for m in containers(job)["evaluate"]["volumeMounts"] if m["name"].startswith("key-")]
+    assert paths == ["/var/run/anneal-keys/_guard"]
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.guard is not None
+    asked = run.guard.hosted
+    assert (asked.open_ai and asked.open_ai.temperature, asked.max_tokens) == ("0", 128)
+
+
 def test_plugins_stand_between_asking_and_judging() -> None:
     second = {"name": "style", "plugin": {"image": "style"}}
     _, job = made(metrics=[*SCORED["metrics"], second], baselines=[hosted("gpt")], gates=[GATE])

@@ -208,6 +208,30 @@ def test_status_tells_of_the_judge() -> None:
     assert status["cost"] == "0.750000"
 
 
+def test_status_tells_of_the_guard() -> None:
+    found = told(
+        models=[(150, 0, 0, 0, 0, 1, 1, "", "")],
+        comparisons=[],
+        results=[],
+        gates=[("Passed", "0.97", "0.93", "0.99", None)],
+        guard=(150, 1, "0.010000", ""),
+        hazards=[("S2", 3), ("S10", 1)],
+    )
+    guard = {"llamaGuard": {}, "openAI": {"model": "llama-guard-3-8b"}}
+    metrics = [{"name": "accuracy", "guard": {}}]
+    status = plan(
+        succeeded(found, spec={"metrics": metrics, "guard": guard, "gates": [ABSOLUTE], "baselines": []}), NOW
+    )
+    assert status.status["guard"] == {
+        "model": "llama-guard-3-8b",
+        "n": 150,
+        "errors": 1,
+        "cost": "0.010000",
+        "categories": [{"category": "S2", "answers": 3}, {"category": "S10", "answers": 1}],
+    }
+    assert status.status["cost"] == "0.010000"
+
+
 def test_status_tells_what_hosted_models_cost_and_who_answered() -> None:
     baselines = [{**HOSTED, "hosted": {**HOSTED["hosted"], "price": PRICE}}, {"name": "free", "hosted": FREE}]
     rows = [

@@ -6,7 +6,7 @@ import pytest
 from tests.support.builders import evaluation
 
 from anneal.api.evaluation import EvaluationSpec
-from anneal.kinds.evaluation.foresight import held_out_rows, shortage
+from anneal.kinds.evaluation.foresight import held_out_categories, held_out_rows, is_told, shortage
 
 
 def said(rows: int, **test: object) -> str | None:
@@ -63,3 +63,26 @@ def test_what_nothing_can_reach_is_not_a_matter_of_rows() -> None:
 )
 def test_rows_are_counted_as_soon_as_they_can_be(job: dict[str, object], rows: int | None) -> None:
     assert held_out_rows(job) == rows
+
+
+@pytest.mark.parametrize(
+    ("categories", "known", "says"),
+    [
+        ([("harmful", 299), ("other", 1)], True, "needs about 368 of its categories and has 299"),
+        ([("harmful", 400), ("other", 1)], True, None),
+        ([("other", 500)], True, "needs about 368 of its categories and has 0"),  # all categories are listed
+        ([(f"c{i}", 90) for i in range(6)], False, None),  # it may be a smaller one
+        (None, False, None),
+    ],
+)
+def test_a_metric_of_some_categories_has_their_rows_alone(
+    categories: list[tuple[str, int]] | None, known: bool, says: str | None
+) -> None:
+    gates = [{"metric": "accuracy", "absolute": {"maxUpperBound": "0.01"}}]
+    metrics = [{"name": "accuracy", "exactMatch": {}, "only": {"categories": ["harmful"]}}]
+    spec = EvaluationSpec.model_validate(evaluation()["spec"] | {"gates": gates, "metrics": metrics})
+    listed = categories and [{"name": name, "train": 0, "heldOut": rows} for name, rows in categories]
+    found = {c.name: c.rows for c in held_out_categories(spec, {"status": {"dataset": {"categories": listed}}})}
+    assert is_told(spec, found) == known
+    said = shortage(spec, 540, found)
+    assert said is None if says is None else says in (said or "")
