@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from tests.trainer.job import Job, environment
 
 from anneal.api.methods import Method
-from anneal_trainer.startup import leave_out_unused
+from anneal.api.runs import parse_result
+from anneal_trainer.startup import leave_out_torch, leave_out_unused
 
 PROGRAM = """
 import sys
@@ -18,6 +22,17 @@ from anneal_trainer.startup import leave_out_unused
 leave_out_unused(Method.model_validate({"lora": {}}))
 from peft.tuners.lora import LoraLayer
 sys.exit("torch._inductor.compile_fx" in sys.modules)
+"""
+
+#: Ends with the program's own exit code, or 9 when something is imported that preparing data does not need.
+PREPARE = """
+import sys
+from anneal_trainer.__main__ import main
+code = main()
+found = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+needless = found & {"torch", "aiohttp", "datasets", "peft", "pyarrow", "py3langid"}
+print(sorted(needless))
+sys.exit(code or 9 * bool(needless))
 """
 
 
@@ -50,3 +65,27 @@ def test_a_process_that_has_peft_already_keeps_what_it_has(monkeypatch: pytest.M
 def test_peft_then_does_without_the_compiler_of_torch() -> None:
     """In a process of its own, since what is imported stays imported."""
     assert subprocess.run([sys.executable, "-c", PROGRAM], timeout=300).returncode == 0
+
+
+def test_data_is_prepared_without_torch_to_the_same_bytes(job: Job, tmp_path: Path) -> None:
+    """Here torch is there, in the program's own process it is not."""
+    run, end = job.prepare_run(), tmp_path / "end"
+    expected = job.do(run)
+    assert expected.outcome == "Succeeded", expected.message
+    with_torch = tmp_path / "with-torch"
+    job.workspace.rename(with_torch)
+    alone = subprocess.run(
+        [sys.executable, "-c", PREPARE], env=environment(job.document(run), end), capture_output=True, timeout=300
+    )
+    assert alone.returncode == 0, alone.stdout.decode()[-2000:]
+    assert parse_result(end.read_text()) == expected
+    files = sorted(p.relative_to(with_torch) for p in with_torch.rglob("*") if p.is_file())
+    assert len(files) >= 4
+    assert files == sorted(p.relative_to(job.workspace) for p in job.workspace.rglob("*") if p.is_file())
+    for path in files:
+        assert (job.workspace / path).read_bytes() == (with_torch / path).read_bytes(), path
+
+
+def test_a_process_that_has_torch_already_keeps_it() -> None:
+    leave_out_torch()
+    assert sys.modules["torch"] is torch

@@ -19,7 +19,7 @@ from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, Publ
 from anneal_trainer.errors import Preempted, TrainerError, UserMistake
 from anneal_trainer.launch import launch, result_file
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.startup import leave_out_unused
+from anneal_trainer.startup import leave_out_torch, leave_out_unused
 from anneal_trainer.termination import Role, exit_code, result_of, write_result
 
 _LOG = logging.getLogger("anneal_trainer")
@@ -69,6 +69,7 @@ def _role_of(text: bytes) -> Role:
 def _do(text: bytes, preemption: Preemption) -> RunResult:
     job = parse_run(text)
     if isinstance(job, PrepareRun):
+        leave_out_torch()
         from anneal_trainer.prepare.run import prepare
 
         return prepare(job, preemption)

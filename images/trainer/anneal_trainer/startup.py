@@ -16,3 +16,13 @@ def leave_out_unused(method: Method) -> None:
     in_8_bits = method.full is not None and method.full.optimizer == "AdamW8bit"
     if method.qlora is None and not in_8_bits and "peft" not in sys.modules:
         sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
+
+
+def leave_out_torch() -> None:
+    """Hides torch from transformers where no model is loaded.
+
+    Tokenizers and templates need none, and transformers is made to work without it; importing torch takes more
+    processor time than preparing 5,000 rows. A process that has one of the two already gains nothing and keeps both.
+    """
+    if sys.modules.keys().isdisjoint({"torch", "transformers"}):
+        sys.modules["torch"] = None  # type: ignore[assignment]

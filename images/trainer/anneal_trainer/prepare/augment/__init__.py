@@ -1,11 +1,14 @@
-"""Rows that a hosted model writes after training rows, and another one checks: asked, judged, counted, paid once."""
+"""Rows that a hosted model writes after training rows, and another one checks: asked, judged, counted, paid once.
+
+What asks is imported only where rows are wanted: it brings an HTTP client along, and most data is prepared without.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anneal.api.artifacts import digest_of_file
 from anneal.api.costs import amount
@@ -13,13 +16,15 @@ from anneal.api.dataset import AugmentationStatus
 from anneal.api.runs import PrepareRun
 from anneal_trainer import files
 from anneal_trainer.prepare import report
-from anneal_trainer.prepare.augment.asking import Asker
-from anneal_trainer.prepare.augment.grow import Grower, Origin
 from anneal_trainer.prepare.augment.prompts import PROMPT_VERSION
 from anneal_trainer.prepare.choose import Choice
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.read import Reader
 from anneal_trainer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from anneal_trainer.prepare.augment.asking import Asker
+    from anneal_trainer.prepare.augment.grow import Grower, Origin
 
 #: The source of written rows, in messages and files.
 SOURCE = "dataset.augmentation"
@@ -34,7 +39,11 @@ def check_keys(run: PrepareRun, workspace: Workspace) -> None:
 def grower(run: PrepareRun, workspace: Workspace, reader: Reader, check: Callable[[], None]) -> Grower | None:
     """What adds written rows, if any are wanted."""
     asker = _asker(run, workspace)
-    return None if asker is None or run.augmentation is None else Grower(run, run.augmentation, reader, asker, check)
+    if asker is None or run.augmentation is None:
+        return None
+    from anneal_trainer.prepare.augment.grow import Grower
+
+    return Grower(run, run.augmentation, reader, asker, check)
 
 
 def status(done: Grower, choice: Choice) -> AugmentationStatus:
@@ -93,4 +102,6 @@ def _provenance(done: Grower, row: int, origin: Origin) -> dict[str, Any]:
 def _asker(run: PrepareRun, workspace: Workspace) -> Asker | None:
     if run.augmentation is None:
         return None
+    from anneal_trainer.prepare.augment.asking import Asker
+
     return Asker(run.augmentation, Path(run.keys), workspace.augmentation)
