@@ -8,14 +8,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.trainer.job import FAST, Job, prompt_rows
 
-from anneal.api.dataset import DatasetExpectations, DatasetSplit
+from anneal.api.dataset import DatasetExpectations, DatasetSplit, Deduplication
 from anneal.api.methods import Lora, Method
 from anneal.api.runs import EXIT_USER_MISTAKE, RunResult, parse_result
 from anneal_trainer.__main__ import main
@@ -130,6 +130,15 @@ def test_bad_rows_within_the_limit_are_left_out(job: Job) -> None:
         "train": 17,
         "held_out": 6,
     }
+
+
+@pytest.mark.parametrize("near", ["Drop", "Group", "Ignore"])
+def test_where_every_row_is_bad_and_may_be_it_is_said_that_none_is_left(
+    job: Job, near: Literal["Drop", "Group", "Ignore"]
+) -> None:
+    job.rows, job.expect = ["{"] * 3, DatasetExpectations(max_invalid_rows=3)
+    job.deduplication = Deduplication(near=near)
+    refused(job.do(job.prepare_run()), "TooFewExamples", "there are only 0 valid rows")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def choose(
         threshold = float(wanted.threshold)
         pairs = similar.pairs(questions, threshold, check)
         if wanted.near == "Drop":
-            unused = np.array([row in choice.left_out or row in given for row in range(len(store))])
+            unused = np.array([row in choice.left_out or row in given for row in range(len(store))], dtype=np.bool_)
             own = ~(unused[pairs[0]] | unused[pairs[1]])
             repeats = deduplicate.near(store, (pairs[0][own], pairs[1][own]), threshold)
             _leave_out(choice, repeats, "NearDuplicate", "much like", where)
