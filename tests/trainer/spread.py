@@ -14,6 +14,7 @@ from tests.trainer.job import Job
 
 from anneal.api.estimate import Strategy
 from anneal.api.runs import FitRun, Ranks, RunResult
+from anneal_trainer.preemption import Preemption
 
 SECONDS = 600
 
@@ -75,6 +76,8 @@ def _rank(job: Job, run: FitRun, rank: int, ranks: Ranks, sender: Any, before: A
         "ANNEAL_RANK_RESULT": str(job.root / "rank-"),
     }
     torch.set_num_threads(1)
+    preemption = Preemption()
+    preemption.listen()  # as the program does
     if before is not None:
         before(job, rank)
-    sender.send(job.do(run).model_dump_json())
+    sender.send(job.do(run, preemption).model_dump_json())

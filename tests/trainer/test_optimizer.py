@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,17 @@ import pytest
 import torch
 from tests.support.tiny_model import write_tokenizer
 from tests.trainer.job import FAST, Job
+from tests.trainer.spread import spread
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from anneal.api.methods import Full, Method, Optimizer
 from anneal.estimate.memory import Work, moments_bytes
 from anneal.estimate.shape import shape_of
-from anneal_trainer.fit.checkpoint import complete
+from anneal_trainer.fit.checkpoint import OPTIMIZER, complete
 from anneal_trainer.fit.methods import Learner
 from anneal_trainer.fit.optimizer import kept, optimizer
+from anneal_trainer.fit.ranks import Together
+from anneal_trainer.fit.tensors import read
 
 #: Wide enough that no matrix is below the 4,096 numbers that bitsandbytes keeps in float32.
 CONFIG = LlamaConfig(
@@ -39,6 +44,13 @@ def moments(model: Any, kind: Optimizer) -> dict[str, dict[str, torch.Tensor]]:
     learner = Learner(model)
     made = optimizer(learner, kind, 0.1)
     return {name: kept(made, parameter) for name, parameter in learner.trainable}
+
+
+def with_base(job: Job, model: LlamaForCausalLM) -> None:
+    """Makes `model` the job's base."""
+    job.base = job.root / "base"
+    model.save_pretrained(job.base)
+    write_tokenizer(job.base)
 
 
 def test_moments_take_what_the_estimate_says(model: LlamaForCausalLM) -> None:
@@ -75,9 +87,7 @@ def test_the_first_update_is_that_of_adamw(model: LlamaForCausalLM) -> None:
 
 
 def test_the_loss_falls_as_it_does_with_adamw(job: Job, model: LlamaForCausalLM, tmp_path: Path) -> None:
-    job.base = tmp_path / "base"
-    model.save_pretrained(job.base)
-    write_tokenizer(job.base)
+    with_base(job, model)
     curves = {}
     for kind in KINDS:
         training = FAST.model_copy(update={"max_steps": 30, "learning_rate": "3e-3", "weight_decay": "0.1"})
@@ -89,3 +99,45 @@ def test_the_loss_falls_as_it_does_with_adamw(job: Job, model: LlamaForCausalLM,
     assert curves["AdamW"] != curves["AdamW8bit"]
     for step, (long, short) in enumerate(zip(curves["AdamW"], curves["AdamW8bit"], strict=True), 1):
         assert short == pytest.approx(long, rel=0.05), f"step {step}"
+
+
+def _is_told_to_go_in_the_fifth_step(_job: Job, rank: int) -> None:
+    """Rank 1 gets SIGTERM before what it learned in that step is added up."""
+    add_up, steps = Together.add_up, iter(range(1, 100))
+
+    def told(ranks: Together, *learned: Any) -> bool:
+        if rank and next(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return add_up(ranks, *learned)
+
+    Together.add_up = told  # type: ignore[method-assign]
+
+
+def test_several_ranks_with_moments_in_8_bits_learn_what_one_learns_and_go_on(
+    job: Job, model: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    """Each rank keeps moments of its own, which are the same, since gradients are added up before each update."""
+    with_base(job, model)
+    training = FAST.model_copy(update={"max_steps": 12, "learning_rate": "3e-3", "weight_decay": "0.1"})
+    job = replace(job, method=Method(full=Full(optimizer="AdamW8bit")), training=training)
+    alone, several = (replace(job, root=tmp_path / name) for name in ("alone", "several"))
+    for mine in (alone, several):
+        mine.root.mkdir()
+    assert alone.fitted().outcome == "Succeeded"
+    run = several.fit_run(several.prepared())
+
+    left = spread(several, run, 1, 2, "DDP", _is_told_to_go_in_the_fifth_step)
+    assert [r.message for r in left if r is not None] == ["preempted at step 5 of 12"] * 2
+    stopped = next(complete(several.workspace / "checkpoints"))
+    moments_then = read(stopped.path, OPTIMIZER)
+    assert {t.dtype for name, t in moments_then.items() if name.endswith("proj.weight.state1")} == {torch.uint8}
+    for result in spread(several, run, 1, 2, "DDP"):
+        assert result is not None
+        assert result.fit is not None, result.message
+        assert (result.outcome, result.fit.resumes) == ("Succeeded", 1)
+
+    one, many = (next(complete(j.workspace / "checkpoints")).state.curve for j in (alone, several))
+    assert one[-1].mean < 0.8 * one[0].mean
+    for expected, found in zip(one, many, strict=True):
+        assert (found.step, found.tokens) == (expected.step, expected.tokens)
+        assert found.mean == pytest.approx(expected.mean, rel=1e-3), f"step {found.step}"

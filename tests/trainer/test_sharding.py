@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -16,14 +19,17 @@ from tests.trainer.spread import spread
 
 from anneal.api.estimate import Strategy
 from anneal.api.methods import Full, Lora, Method
-from anneal.api.runs import FitRun
+from anneal.api.runs import EXIT_PREEMPTED, FitRun
 from anneal.api.training import CheckpointPolicy, Validation
-from anneal_trainer.fit import memory, passes
+from anneal_trainer.fit import memory, passes, room
 from anneal_trainer.fit import run as program
-from anneal_trainer.fit.checkpoint import CheckpointStore
+from anneal_trainer.fit.checkpoint import CheckpointStore, complete
 from anneal_trainer.fit.loss import PiecewiseLoss
 from anneal_trainer.fit.sharding import Placement
+from anneal_trainer.launch import most_important
+from anneal_trainer.termination import exit_code
 
+Before = Callable[[Job, int], None]
 FULL, LORA = Method(full=Full()), Method(lora=Lora(rank=4, alpha=8))
 #: Steps of few rows, so that some ranks have fewer passes than others; rows set aside are asked for their loss, too.
 STEPS = FAST.model_copy(
@@ -103,18 +109,41 @@ def _has_half_a_gib_and_tells(job: Job, rank: int) -> None:
     program.placement = tell  # type: ignore[attr-defined]
 
 
-def _runs_out_of_memory(job: Job, rank: int) -> None:
-    """Rank 1 stands for an accelerator with room for passes of 100 tokens. A real one cannot be had here."""
+def _has_room_for(tokens: int) -> Before:
+    """Rank 1 stands for an accelerator with room for passes of so many tokens. A real one cannot be had here."""
+    return partial(_limit, tokens)
+
+
+def _limit(tokens: int, _job: Job, rank: int) -> None:
     computed = PiecewiseLoss.__call__
 
     def limited(loss: PiecewiseLoss, batch: Any) -> torch.Tensor:
         result = computed(loss, batch)
-        if rank and batch.tokens.numel() > 100:
+        if rank and batch.tokens.numel() > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return result
 
-    del job
     PiecewiseLoss.__call__ = limited  # type: ignore[method-assign]
+
+
+def _is_told_to_go(told: int) -> Before:
+    """That rank alone gets SIGTERM, in the middle of its fourth pass."""
+    return partial(_tell, told)
+
+
+def _tell(told: int, job: Job, rank: int) -> None:
+    _small_passes(job, rank)
+    if rank != told:
+        return
+    computed, passed = PiecewiseLoss.__call__, count(1)
+
+    def interrupted(loss: PiecewiseLoss, batch: Any) -> torch.Tensor:
+        result = computed(loss, batch)
+        if result.requires_grad and loss._model.training and next(passed) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    PiecewiseLoss.__call__ = interrupted  # type: ignore[method-assign]
 
 
 def test_ranks_that_share_weights_begin_again_with_less_when_one_runs_out_of_memory(job: Job) -> None:
@@ -122,7 +151,7 @@ def test_ranks_that_share_weights_begin_again_with_less_when_one_runs_out_of_mem
     alone, run = run_of(job, FULL, "alone")
     assert alone.do(run).outcome == "Succeeded"
     mine, same_run = run_of(job, FULL, "mine")
-    other, short = spread(mine, same_run, 1, 2, "FSDP", _runs_out_of_memory)
+    other, short = spread(mine, same_run, 1, 2, "FSDP", _has_room_for(100))
     assert other is not None
     assert short is not None
     assert (other.outcome, short.outcome) == ("Preempted", "Preempted"), (other.message, short.message)
@@ -131,10 +160,53 @@ def test_ranks_that_share_weights_begin_again_with_less_when_one_runs_out_of_mem
         short.message == f"out of memory where weights are shared: {said} from now on; all ranks go on from the"
         " last checkpoint"
     )
-    for result in spread(mine, same_run, 1, 2, "FSDP", _runs_out_of_memory):
+    for result in spread(mine, same_run, 1, 2, "FSDP", _has_room_for(100)):
         assert result is not None
         assert result.fit is not None, result.message
         assert result.fit.training.remarks == [f"{said}: more ran out of memory"]
+    same(alone, mine)
+
+
+@pytest.mark.parametrize("strategy", ["DDP", "FSDP"])
+def test_a_rank_that_runs_out_of_memory_for_good_is_the_one_that_is_told_of(job: Job, strategy: Strategy) -> None:
+    """Those that waited for it did nothing wrong: they are neither failures nor taken for killed."""
+    mine, run = run_of(job, FULL, "mine")
+    if strategy == "FSDP":  # the last of the starts that each try less than the one before
+        room.remember(mine.workspace / "limit.json", room.Limit(tokens=82, recompute=True))
+    waiting, short = spread(mine, run, 1, 2, strategy, _has_room_for(50))  # a trial has 43 tokens, the longest row 82
+    assert waiting is not None
+    assert short is not None
+    assert (short.outcome, short.reason, exit_code(short)) == ("Failed", "OutOfMemory", 1), short.message
+    assert (waiting.outcome, exit_code(waiting)) == ("Preempted", EXIT_PREEMPTED), waiting.message
+    assert "lost another of 2 ranks" in waiting.message
+    assert most_important([waiting, short]) is short
+
+
+@pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("strategy", "pods", "per_pod", "told"), [("FSDP", 1, 2, 0), ("HSDP", 2, 2, 3)], ids=["FSDP", "HSDP"]
+)
+def test_sigterm_to_one_rank_of_many_that_share_weights_stops_all_after_one_step(
+    job: Job, method: Method, strategy: Strategy, pods: int, per_pod: int, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All save together what is a whole checkpoint, between the regular ones, and go on from it."""
+    monkeypatch.setattr("anneal_trainer.fit.passes.CPU_PASS_TOKENS", 64)
+    alone, run = run_of(job, method, "alone")
+    assert alone.do(run).outcome == "Succeeded"
+    mine, same_run = run_of(job, method, "mine")
+    left = [r for r in spread(mine, same_run, pods, per_pod, strategy, _is_told_to_go(told)) if r is not None]
+    assert [exit_code(r) for r in left] == [EXIT_PREEMPTED] * (pods * per_pod), [r.message for r in left]
+    steps = {r.fit.checkpoint_step for r in left if r.fit is not None}
+    assert len(steps) == 1, "ranks left after different steps"
+    step = steps.pop()
+    assert {r.message for r in left} == {f"preempted at step {step} of 6"}
+    assert step % STEPS.checkpoint.every_steps, "a regular checkpoint would be there anyway"
+    assert next(complete(mine.workspace / "checkpoints")).state.step == step
+
+    for result in spread(mine, same_run, pods, per_pod, strategy, _small_passes):
+        assert result is not None
+        assert result.fit is not None, result.message
+        assert (result.outcome, result.fit.resumes) == ("Succeeded", 1)
     same(alone, mine)
 
 

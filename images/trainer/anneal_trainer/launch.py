@@ -21,6 +21,7 @@ _RESULT_PREFIX = "ANNEAL_RANK_RESULT"
 _JOIN_SECONDS = 900
 #: torchrun kills its ranks this long after SIGTERM; less than the pod's grace period.
 _LEAVE_SECONDS = 100
+_KILLED = "RankKilled"
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ def launch(ranks: Ranks, run_id: str, preemption: Preemption) -> RunResult:
             elastic_launch(config, sys.executable)("-m", "anneal_trainer")
         except (ChildFailedError, SignalException) as error:
             _LOG.info("not every rank ended by itself: %s", type(error).__name__)
-        return most_important(_left_behind(Path(folder), ranks.per_pod))
+        return most_important(left_behind(Path(folder), ranks.per_pod))
 
 
 def result_file() -> Path | None:
@@ -62,11 +63,17 @@ def result_file() -> Path | None:
 
 
 def most_important(results: Sequence[RunResult]) -> RunResult:
-    """A mistake of the user before any other failure, that before a lost neighbour, that before preempted and done."""
+    """A mistake of the user before any other failure that says what it was, that before a rank that was killed, that
+    before preempted and done.
+
+    torchrun kills ranks that still wait for one that failed, some time later: they are what came of it, not why.
+    """
 
     def weight(result: RunResult) -> int:
         if result.outcome != "Failed":
             return 1 if result.outcome == "Preempted" else 0
+        if result.reason == _KILLED:
+            return 2
         return 4 if exit_code(result) != 1 else 3
 
     return max(results, key=weight)
@@ -77,7 +84,8 @@ def _pod_index() -> int:
     return int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
 
 
-def _left_behind(folder: Path, count: int) -> list[RunResult]:
+def left_behind(folder: Path, count: int) -> list[RunResult]:
+    """How each of the pod's ranks ended, by what it left in `folder`."""
     return [_result_of(folder / f"rank-{rank}", rank) for rank in range(count)]
 
 
@@ -88,4 +96,4 @@ def _result_of(path: Path, rank: int) -> RunResult:
         message = (
             f"rank {rank} of pod {_pod_index()} ended without a word: it was killed, which mostly means out of memory"
         )
-        return RunResult(role="fit", outcome="Failed", reason="RankKilled", message=message, retryable=True)
+        return RunResult(role="fit", outcome="Failed", reason=_KILLED, message=message, retryable=True)
