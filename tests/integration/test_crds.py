@@ -165,6 +165,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {"processesPerNode": 2, "accelerator": {"perNode": 4}},
         "resources.processesPerNode must be resources.accelerator.perNode",
     ),
+    (
+        "FineTuneJob",
+        "spec.resources.accelerator",
+        {"resourceName": "nvidia.com/gpu", "resourceClaimTemplateName": "two-h100"},
+        "resourceName and resourceClaimTemplateName are two ways to ask for the same accelerators",
+    ),
     ("FineTuneJob", "spec.planner.strategy", "FSDP", "planner.strategy FSDP needs several processes"),
     ("FineTuneJob", "spec.planner.strategy", "HSDP", "planner.strategy HSDP needs several pods of several processes"),
     (

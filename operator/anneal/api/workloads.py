@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anneal.api.model import ApiModel, Quantity
+from anneal.api.model import ApiModel, ObjectName, Quantity, Rule
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
 LabelKey = Annotated[str, Field(max_length=317)]
@@ -16,13 +16,30 @@ DEFAULT_MEMORY = "4Gi"
 
 
 class Accelerator(ApiModel):
-    """Accelerators as the device plugin names them."""
+    """Accelerators as the device plugin names them, or as a claim asks for them (dynamic resource allocation)."""
+
+    RULES = (
+        Rule(
+            cel="!has(self.resourceName) || !has(self.resourceClaimTemplateName)",
+            holds=lambda wanted: (
+                wanted.resource_claim_template_name is None or "resource_name" not in wanted.model_fields_set
+            ),
+            message="resourceName and resourceClaimTemplateName are two ways to ask for the same accelerators: set one"
+            " of them",
+        ),
+    )
 
     resource_name: str = Field(
         default="nvidia.com/gpu",
         pattern=r"^[a-z0-9.-]{1,63}/[A-Za-z0-9._-]{1,63}$",
         max_length=127,
         description="Extended resource that the device plugin advertises. Default: nvidia.com/gpu.",
+    )
+    resource_claim_template_name: ObjectName | None = Field(
+        default=None,
+        description="Instead of resourceName: a ResourceClaimTemplate (resource.k8s.io) of the object's namespace, of"
+        " which every pod gets a claim of its own. It chooses the devices, as many as perNode says; products and"
+        " minMemory say of which kind they are, for the estimate, and choose no node. Default: none.",
     )
     per_node: int = Field(default=1, ge=1, le=16, description="Accelerators for each pod. Default: 1.")
     products: list[Product] = Field(
@@ -37,6 +54,11 @@ class Accelerator(ApiModel):
         description="Least memory of one accelerator, in bytes, by the node label nvidia.com/gpu.memory. A card of 80"
         ' GB shows a little less than 80Gi: write "80G". Default: any.',
     )
+
+    @property
+    def asked_for(self) -> str:
+        """By which name: the template's or the extended resource's."""
+        return self.resource_claim_template_name or self.resource_name
 
 
 class Resources(ApiModel):

@@ -22,7 +22,7 @@ MEMORY_LABEL = "nvidia.com/gpu.memory"
 _SLICE = re.compile(r"(?:^|[/-])mig-(\d+)g\.(\d+)gb$", re.IGNORECASE)
 _SLICES = 7
 #: What a driver adds to the name of a card for a slice of it.
-_SLICE_OF = re.compile(r"-MIG-(\d+)g\.\d+gb$", re.IGNORECASE)
+_SLICE_OF = re.compile(r"-MIG-(\d+)g\.(\d+)gb$", re.IGNORECASE)
 
 
 class AcceleratorType(BaseModel):
@@ -76,17 +76,32 @@ def target(wanted: Accelerator, known: Sequence[AcceleratorType]) -> Target:
 
     `minMemory` is a promise of the scheduler (a node label), so it counts where no product is named.
     """
-    types = [t for t in known if t.product in wanted.products]
+    types = [found for product in wanted.products if (found := type_of(product, known)) is not None]
     least = min(types, key=lambda t: t.memory_mib, default=None)
-    slice_ = _SLICE.search(wanted.resource_name)
+    slice_ = _SLICE.search(wanted.asked_for)
     if slice_:
         slices, gigabytes = int(slice_[1]), int(slice_[2])
         flops = least.teraflops * 1e12 * slices / _SLICES if least else None
-        return Target(wanted.resource_name, gigabytes * 10**9, flops)
+        return Target(wanted.asked_for, gigabytes * 10**9, flops)
     if least is not None and len(types) == len(wanted.products):
         return Target(least.product, least.memory_mib * MIB, least.teraflops * 1e12)
     memory = bytes_of(wanted.min_memory) if wanted.min_memory is not None else None
-    return Target(next(iter(wanted.products), wanted.resource_name), memory, None)
+    return Target(next(iter(wanted.products), wanted.asked_for), memory, None)
+
+
+def type_of(product: str, known: Sequence[AcceleratorType]) -> AcceleratorType | None:
+    """The product of that name, or the slice of one: where cards are cut into equal slices (`mig.strategy=single`),
+    GPU feature discovery names nodes by card and slice. None when it is not known.
+    """
+    part = _SLICE_OF.search(product)
+    whole = next((t for t in known if t.product == _SLICE_OF.sub("", product)), None)
+    if whole is None or part is None:
+        return whole
+    return AcceleratorType(
+        product=product,
+        memory_mib=int(part[2]) * 10**9 // MIB,
+        teraflops=whole.teraflops * int(part[1]) / _SLICES,
+    )
 
 
 def peak_of(driver_name: str, teraflops: Mapping[str, float]) -> float | None:

@@ -38,6 +38,8 @@ ROLE = "anneal.dev/role"
 #: A DNS label, less what Kubernetes appends to a Job's name for the host name of a numbered pod ("-63").
 MAX_NAME = 60
 USER = 65532
+#: Of a pod, on its accelerators, where they are claimed.
+CLAIM = "accelerators"
 
 
 def hash8(*parts: object) -> str:
@@ -117,20 +119,31 @@ def credentials_path(secret: str) -> str:
 
 
 def resource_requirements(resources: Resources, cpu: str = "1", memory: str = DEFAULT_MEMORY) -> dict[str, Any]:
-    """CPU is requested but not limited (a limit only wastes idle cores); memory and accelerators are both."""
+    """CPU is requested but not limited (a limit only wastes idle cores); memory and accelerators are both.
+
+    What a claim gives is the container's by the name of the claim in its pod (`accelerators_of_pod`).
+    """
     memory = resources.memory or memory
     limits = {"memory": memory}
     requests = {"cpu": resources.cpu or cpu, "memory": memory}
-    if resources.accelerator is not None:
-        count = str(resources.accelerator.per_node)
-        limits[resources.accelerator.resource_name] = count
-        requests[resources.accelerator.resource_name] = count
-    return {"requests": requests, "limits": limits}
+    wanted = resources.accelerator
+    if wanted is None:
+        return {"requests": requests, "limits": limits}
+    if wanted.resource_claim_template_name is not None:
+        return {"requests": requests, "limits": limits, "claims": [{"name": CLAIM}]}
+    count = {wanted.resource_name: str(wanted.per_node)}
+    return {"requests": requests | count, "limits": limits | count}
 
 
-def accelerator_affinity(resources: Resources) -> dict[str, Any]:
-    """`affinity` of a pod that wants accelerators of a kind, by the labels of GPU feature discovery; or nothing."""
+def accelerators_of_pod(resources: Resources) -> dict[str, Any]:
+    """What the spec of a pod that wants accelerators says beside its containers; mostly nothing.
+
+    Either the claim from which it gets them, whose template chooses the devices, or `affinity` to nodes of a kind, by
+    the labels of GPU feature discovery. Nodes whose devices are claimed need not have those labels.
+    """
     wanted = resources.accelerator or Accelerator()
+    if (template := wanted.resource_claim_template_name) is not None:
+        return {"resourceClaims": [{"name": CLAIM, "resourceClaimTemplateName": template}]}
     terms: list[dict[str, Any]] = []
     if wanted.products:
         terms.append({"key": PRODUCT_LABEL, "operator": "In", "values": list(wanted.products)})

@@ -28,6 +28,7 @@ class PodReason(StrEnum):
     """Why a pod waits or failed, where it cannot tell itself."""
 
     UNSCHEDULABLE = "Unschedulable"
+    UNCLAIMED = "WaitingForClaim"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
     CRASH_LOOP = "CrashLoop"
@@ -117,6 +118,13 @@ def waiting(pod: Object, now: datetime) -> Waiting | None:
     if (unscheduled := _condition(pod, "PodScheduled", "False")) is not None:
         said = unscheduled.get("message") or unscheduled.get("reason") or "the scheduler gives no reason"
         return Waiting(PodReason.UNSCHEDULABLE, f"pod {name_of(pod)} has no node to run on: {said}")
+    if phase_of(pod) == "Pending" and (templates := _unclaimed(pod)) and _age(pod, now) >= SLOW_START_SECONDS:
+        return Waiting(
+            PodReason.UNCLAIMED,
+            f"pod {name_of(pod)} has no claim on its accelerators after {SLOW_START_SECONDS:.0f} s: is there a"
+            f" ResourceClaimTemplate {templates} in its namespace? `kubectl describe pod {name_of(pod)}` shows what"
+            " making the claim ends with",
+        )
     for status in _container_statuses(pod):
         state = (status.get("state") or {}).get("waiting") or {}
         reason = _WAITING.get(state.get("reason") or "")
@@ -138,6 +146,16 @@ def running_since(pod: Object, name: str) -> str | None:
         if status["name"] == name and (running := (status.get("state") or {}).get("running")) is not None:
             return str(running.get("startedAt") or pod["metadata"]["creationTimestamp"])
     return None
+
+
+def _unclaimed(pod: Object) -> str:
+    """The templates of which the control plane has made no claim for the pod yet, by name; empty when none is missing.
+
+    Until then the scheduler does not look at the pod, and says nothing of it.
+    """
+    made = {status["name"] for status in _status(pod).get("resourceClaimStatuses", ())}
+    claims = [claim for claim in pod["spec"].get("resourceClaims", ()) if claim["name"] not in made]
+    return ", ".join(f"'{c['resourceClaimTemplateName']}'" for c in claims if "resourceClaimTemplateName" in c)
 
 
 def _has_begun(pod: Object) -> bool:
@@ -264,6 +282,11 @@ def _container_statuses(pod: Object) -> Iterator[Any]:
 def _terminated(status: Object) -> Any:
     """How the container ended, now or, where it is started again, the last time; None if it never did."""
     return (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated")
+
+
+def _age(pod: Object, now: datetime) -> float:
+    """Seconds since the pod was made."""
+    return seconds_since(pod["metadata"].get("creationTimestamp"), now)
 
 
 def _scheduled_for(pod: Object, now: datetime) -> float:

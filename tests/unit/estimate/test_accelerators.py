@@ -29,6 +29,20 @@ L4 = "NVIDIA-L4"
             Accelerator(resource_name="deviceclass.resource.kubernetes.io/mig-1g.10gb", products=[H100]),
             Target("deviceclass.resource.kubernetes.io/mig-1g.10gb", 10 * 10**9, 989e12 / 7),
         ),
+        (
+            Accelerator(products=["NVIDIA-A100-SXM4-80GB-MIG-3g.40gb"]),
+            Target("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb", 40 * 10**9 // MIB * MIB, pytest.approx(312e12 * 3 / 7)),
+        ),
+        (Accelerator(products=["NVIDIA-X-MIG-3g.40gb"]), Target("NVIDIA-X-MIG-3g.40gb", None, None)),
+        (Accelerator(resource_claim_template_name="two-h100"), Target("two-h100", None, None)),
+        (
+            Accelerator(resource_claim_template_name="two-h100", products=[H100], min_memory="10G"),
+            Target(H100, 81_559 * MIB, 989e12),
+        ),
+        (
+            Accelerator(resource_claim_template_name="large", min_memory="40G"),
+            Target("large", 40 * 10**9, None),
+        ),
     ],
     ids=[
         "nothing said",
@@ -39,6 +53,11 @@ L4 = "NVIDIA-L4"
         "one unknown",
         "slice",
         "slice of a known card",
+        "cards cut into equal slices",
+        "slices of an unknown card",
+        "claimed",
+        "claimed, and said what it is",
+        "claimed, and said how large it is",
     ],
 )
 def test_target(wanted: Accelerator, expected: Target) -> None:

@@ -16,6 +16,14 @@ RUN = {"role": "publish", "baseDigest": "b", "testDigest": "t", "output": {"uri"
 GOOD = succeeded(RUN)
 PULL = 'failed to pull and unpack image "trainer:1": not found'
 
+
+def unclaimed(seconds: float, **status: Any) -> Any:
+    """A pod that has asked for a claim for so long."""
+    asked = pod(age=seconds, **status)
+    asked["spec"]["resourceClaims"] = [{"name": "accelerators", "resourceClaimTemplateName": "two-h100"}]
+    return asked
+
+
 WAITING = {
     "no node": (
         pod(conditions=[condition("PodScheduled", "False", "Unschedulable", "0/3 nodes: Insufficient nvidia.com/gpu")]),
@@ -26,6 +34,14 @@ WAITING = {
         pod(conditions=[{"type": "PodScheduled", "status": "False"}]),
         PodReason.UNSCHEDULABLE,
         "pod work-x has no node to run on: the scheduler gives no reason",
+    ),
+    "no claim": (
+        unclaimed(91),
+        PodReason.UNCLAIMED,
+        (
+            "pod work-x has no claim on its accelerators after 90 s: is there a ResourceClaimTemplate 'two-h100' in its"
+            " namespace? `kubectl describe pod work-x` shows what making the claim ends with"
+        ),
     ),
     "no image": (
         pod(containers=[waiting("ErrImagePull", PULL)]),
@@ -112,8 +128,20 @@ def test_why_a_pod_waits(name: str) -> None:
             init=[{"name": "server", "state": {"running": {"startedAt": ago(800)}}}],
             conditions=[condition("PodScheduled", "True", since=900)],
         ),
+        unclaimed(89),
+        unclaimed(91, resourceClaimStatuses=[{"name": "accelerators", "resourceClaimName": "work-x-a"}]),
     ],
-    ids=["new", "just scheduled", "being created", "running", "over", "without status", "an init container at work"],
+    ids=[
+        "new",
+        "just scheduled",
+        "being created",
+        "running",
+        "over",
+        "without status",
+        "an init container at work",
+        "just asked for a claim",
+        "with a claim",
+    ],
 )
 def test_a_pod_that_starts_runs_or_is_over_does_not_wait(given: Any) -> None:
     assert pods.waiting(given, NOW) is None

@@ -13,7 +13,7 @@ from anneal.api.subjects import CANDIDATE, Baseline, Hosted, IncumbentStatus
 from anneal.api.workloads import Resources
 from anneal.kinds import jobs
 from anneal.kinds.children import (
-    accelerator_affinity,
+    accelerators_of_pod,
     child_name,
     claim_path,
     claim_volumes,
@@ -202,7 +202,7 @@ def _job(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Object:
         containers=[_evaluator(seen, ROLE, [*working, *plugins.scores_mounts(spec.metrics)])],
         volumes=[*runtime.all_volumes(), *claims, *token, *keys, *plugins.volumes(spec.metrics)],
         scheduling=spec.scheduling,
-        **accelerator_affinity(spec.resources),
+        **accelerators_of_pod(spec.resources),
     )
     return jobs.job(seen, name, ROLE, template, spec.backoff_limit, plugins.failure_rules(spec.metrics))
 

@@ -10,7 +10,7 @@ from typing import Any
 from anneal.api.finetunejob import FineTuneJobSpec
 from anneal.api.runs import MLFLOW_DIR, RANKS_PORT, WORKSPACE_DIR
 from anneal.kinds.children import (
-    accelerator_affinity,
+    accelerators_of_pod,
     child_labels,
     child_name,
     claim_volumes,
@@ -117,7 +117,7 @@ def step_job(ctx: Context, step: Step) -> Object:
         ],
         scheduling=spec.scheduling,
         terminationGracePeriodSeconds=step.grace_seconds,
-        **accelerator_affinity(step.resources(spec)),
+        **accelerators_of_pod(step.resources(spec)),
     )
     wanted = job(seen, name, step.role, template, spec.backoff_limit)
     if step is not FIT or spec.resources.nodes == 1:

@@ -108,7 +108,7 @@ def cost(spec: FineTuneJobSpec, accelerator_seconds: float, planning: Planning) 
     if wanted is None:
         return None
     name = target(wanted, planning.accelerators).name
-    return planning.cost(name, accelerator_seconds) or planning.cost(wanted.resource_name, accelerator_seconds)
+    return planning.cost(name, accelerator_seconds) or planning.cost(wanted.asked_for, accelerator_seconds)
 
 
 def _work(spec: FineTuneJobSpec, sizes: Sizes) -> Work:

@@ -14,7 +14,7 @@ from anneal.api.runs import ServedModel, ServeRun
 from anneal.api.runtimes import RuntimeName
 from anneal.kinds.children import (
     OWNER_UID,
-    accelerator_affinity,
+    accelerators_of_pod,
     child_name,
     child_name_with,
     claim_volumes,
@@ -133,7 +133,7 @@ def _deployment_spec(seen: Seen, spec: ModelDeploymentSpec, revision: Revision, 
             scheduling=spec.scheduling,
             extra_labels={REVISION: revision.name},
             terminationGracePeriodSeconds=GRACE_PERIOD,
-            **accelerator_affinity(spec.resources),
+            **accelerators_of_pod(spec.resources),
         ),
     }
 

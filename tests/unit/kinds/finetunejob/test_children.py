@@ -366,6 +366,31 @@ def test_only_fit_gets_the_accelerators_and_time_to_save() -> None:
     }
 
 
+def test_only_fit_claims_accelerators_and_their_template_chooses_the_devices() -> None:
+    """No resource of a device plugin beside it, and no label that nodes with claimed devices need not have."""
+    kind = {"perNode": 2, "products": ["NVIDIA-H100-80GB-HBM3"], "minMemory": "70G"}
+    plugin = pod_spec("fit", spec={"resources": {"accelerator": kind}})
+    (term,) = plugin["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [(e["key"], e["operator"], e["values"]) for e in term["matchExpressions"]] == [
+        ("nvidia.com/gpu.product", "In", ["NVIDIA-H100-80GB-HBM3"]),
+        ("nvidia.com/gpu.memory", "Gt", [str(-(-70 * 10**9 // 2**20) - 1)]),
+    ]
+    wanted = {**kind, "resourceClaimTemplateName": "two-h100"}
+    specs = {
+        r: pod_spec(r, spec={"resources": {"accelerator": wanted, "memory": "64Gi", "cpu": "8"}}) for r in STATUSES
+    }
+    assert specs["fit"]["resourceClaims"] == [{"name": "accelerators", "resourceClaimTemplateName": "two-h100"}]
+    assert specs["fit"]["containers"][0]["resources"] == {
+        "requests": {"cpu": "8", "memory": "64Gi"},
+        "limits": {"memory": "64Gi"},
+        "claims": [{"name": "accelerators"}],
+    }
+    assert "affinity" not in specs["fit"]
+    for role in ("prepare", "publish"):
+        assert "resourceClaims" not in specs[role]
+        assert "claims" not in specs[role]["containers"][0]["resources"]
+
+
 @every_step
 def test_scheduling_holds_for_every_pod(role: str) -> None:
     scheduling = {
