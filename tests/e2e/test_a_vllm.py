@@ -70,7 +70,7 @@ def served(anneal: Anneal, judged: Object) -> Iterator[Object]:
 def test_vllm_judges_as_triton_does(anneal: Anneal, judged: Object) -> None:
     status = judged["status"]
     assert status.get("verdict") == "Passed", status["message"]
-    assert (status["heldOutUri"], status["heldOutCount"]) == (f"pvc://models/{SEALED}", ROWS)
+    assert status["heldOutUri"] == f"pvc://models/{SEALED}"
     assert status["subjectDigest"] == anneal.get("Evaluation", "intents-v1")["status"]["subjectDigest"]
     ours, theirs = (answers_of(anneal, name) for name in (NAME, "intents-v1"))
     same = [ours[row] == theirs[row] for row in ours]
