@@ -96,6 +96,9 @@ GUARD = {"llamaGuard": {}, "openAI": {"baseUrl": "http://guard:8000/v1", "model"
 DIGEST = "sha256:" + "0" * 64
 
 
+SUPERIOR = {"metric": "accuracy", "superiority": {"over": "base"}}
+
+
 def guarded(metric: dict[str, Any]) -> dict[str, Any]:
     """A metric by the guard and a gate on it."""
     gates = [{"metric": "safe", "absolute": {"minLowerBound": "0.9"}}]
@@ -338,6 +341,29 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "Evaluation",
         "spec",
         lambda spec: {**spec, "judge": JUDGE, **compared("base", over="other")},
+        "a gate on a preference metric must compare with the baseline that the metric names",
+    ),
+    ("Evaluation", "spec.gates", [{"metric": "accuracy", "anyOf": [SUPERIOR] * 2}], "metric is what absolute"),
+    ("Evaluation", "spec.gates", [{"anyOf": [SUPERIOR]}], "should have at least 2 items"),
+    ("Evaluation", "spec.gates", [{"anyOf": [SUPERIOR, {"metric": "accuracy"}]}], "exactly one of superiority, nonInf"),
+    ("Evaluation", "spec.gates", [{"anyOf": [SUPERIOR, {**SUPERIOR, "metric": "no"}]}], "must name a metric of spec"),
+    (
+        "Evaluation",
+        "spec.gates",
+        [{"anyOf": [SUPERIOR, {"metric": "accuracy", "superiority": {"over": "no"}}]}],
+        "must name a baseline of spec.baselines",
+    ),
+    (
+        "Evaluation",
+        "spec",
+        lambda spec: {
+            **spec,
+            "judge": JUDGE,
+            **compared("base"),
+            "gates": [
+                {"anyOf": [{"metric": "preferred", "superiority": {"over": name}} for name in ("base", "other")]}
+            ],
+        },
         "a gate on a preference metric must compare with the baseline that the metric names",
     ),
     ("Evaluation", "spec.generation", {"temperature": "2.1"}, "temperature must be 0 to 2"),

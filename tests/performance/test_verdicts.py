@@ -19,6 +19,7 @@ import pytest
 from tests.support.simulated_verdicts import (
     Cell,
     Simulated,
+    any_of,
     documents,
     epochs,
     graded,
@@ -53,10 +54,15 @@ class Figures:
         began = time.process_time()
         name = json.dumps(setting)
         found = cell.simulate(SIMULATIONS, seed=zlib.crc32(name.encode()))
-        line = {"passRate": round(found.pass_rate, 4), "coverage": round(found.coverage, 4)}
-        self.lines.append(setting | line | {"cpuSeconds": round(time.process_time() - began, 1)})
-        print(self.lines[-1], flush=True)
+        what = setting.pop("what")
+        self.add(what, began, **setting, passRate=found.pass_rate, coverage=found.coverage)
         return found
+
+    def add(self, what: str, began: float, **told: Any) -> None:
+        """A line of settings and rates, and the CPU time since `began`."""
+        line = {key: round(value, 4) if isinstance(value, float) else value for key, value in told.items()}
+        self.lines.append({"what": what, **line, "cpuSeconds": round(time.process_time() - began, 1)})
+        print(self.lines[-1], flush=True)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +167,22 @@ def test_epochs_taken_as_rows_would_not_be(figures: Figures) -> None:
     found = figures.simulate(epochs(150, as_rows=True), what="the same, epochs taken as rows", rows=150)
     assert passes_falsely(found)
     assert not covers(found)
+
+
+@pytest.mark.parametrize("n", ROWS)
+def test_any_of_four_metrics_is_as_sure_as_one(figures: Figures, n: int) -> None:
+    began = time.process_time()
+    uncorrected, holm = any_of(n, SIMULATIONS)
+    figures.add("any of four metrics, no difference", began, rows=n, uncorrected=uncorrected, holm=holm)
+    assert uncorrected > 3 * FALSE_PASSES
+    assert holm <= FALSE_PASSES + monte_carlo_error(FALSE_PASSES, SIMULATIONS)
+
+
+def test_one_of_four_metrics_is_seen(figures: Figures) -> None:
+    began = time.process_time()
+    _, holm = any_of(150, SIMULATIONS, better=0.1)
+    figures.add("any of four metrics, ten points on one", began, rows=150, holm=holm)
+    assert holm > 0.6
 
 
 @pytest.mark.parametrize("n", ROWS)

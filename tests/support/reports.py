@@ -120,6 +120,7 @@ def _run() -> EvaluateRun:
             {"metric": "accuracy", "superiority": {"over": "base", "minEffect": "0.10"}},
             {"metric": "accuracy", "nonInferiority": {"to": "incumbent", "margin": "0.05"}},
             {"metric": "overlap", "absolute": {"minLowerBound": "0.99"}},
+            {"anyOf": [{"metric": "overlap", "superiority": {"over": over}} for over in ("base", "incumbent")]},
             {"latency": {"maxMilliseconds": 1000}},
             {"latency": {"percentile": 99, "to": "base", "maxRatio": "1.5"}},
             {"cost": {"maxPerQuery": "0.0001"}},

@@ -174,6 +174,28 @@ def epochs(n: int, as_rows: bool = False) -> Cell:
     return Cell(_run(EXACT, gate, PAIR, resamples=1000), kinds, np.array(chances), n, keeps_groups=not as_rows)
 
 
+def any_of(n: int, simulations: int, better: float = 0.0, seed: int = 1) -> tuple[float, float]:
+    """How often four independent metrics let a candidate pass by "any of them is better", uncorrected and by the gate.
+
+    A fifth of n rows have exactly one model right; the first metric favours the candidate by `better`.
+    """
+    names = [f"m-{i}" for i in range(4)]
+    claims = [{"metric": name, "superiority": {"over": "base"}} for name in names]
+    metrics = [{"name": name, "exactMatch": {}} for name in names]
+    run = evaluate_run(metrics=metrics, gates=[{"anyOf": claims}], **PAIR)
+    scorers, groups, rng = [scorer_of(metric) for metric in run.metrics], np.arange(n), np.random.default_rng(seed)
+    passed = np.zeros(2)
+    for _ in range(simulations):
+        scores = np.ones((4, 2, n))
+        for m in range(4):
+            lead = better if m == 0 else 0.0
+            won, lost, _ = rng.multinomial(n, [0.1 + lead / 2, 0.1 - lead / 2, 0.8])
+            scores[m, 1, :won] = scores[m, 0, won : won + lost] = 0
+        found = judge(run, scorers, scores, groups)
+        passed += any(c.difference.bounds.lower > 0 for c in found.comparisons), found.verdict == "Passed"
+    return float(passed[0] / simulations), float(passed[1] / simulations)
+
+
 def preferences(n: int, by_place: float, difference: float, orders: Literal["Both", "CandidateFirst"]) -> Cell:
     """n pairs before a judge that prefers whatever stands first in a share `by_place` of them, and else goes by the
     answers, of which the candidate's is the better one by `difference`; asked in both orders, or naively in one.

@@ -5,9 +5,11 @@ What a gate is and how it decides is in `anneal.api.verdicts`, shared with the o
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from anneal.api import power
 from anneal.api.gates import Gate, Outcome
 from anneal.api.runs import EvaluateRun
-from anneal.api.verdicts import Measure, baseline_of, bound, decide, measure_of, verdict
+from anneal.api.verdicts import Measure, baseline_of, bound, claims_of, decide, decide_any, measure_of, verdict
 from anneal_evaluator.epochs import each_once
 from anneal_evaluator.errors import TOO_MANY_ERRORS, EvaluationError
 from anneal_evaluator.held_out import HeldOutRow
@@ -25,6 +27,7 @@ from anneal_evaluator.score import Answers
 from anneal_evaluator.statistics import shares
 from anneal_evaluator.statistics.bootstrap import Grouped, Groups, bootstrap_mean
 from anneal_evaluator.statistics.interval import Interval
+from anneal_evaluator.statistics.multiplicity import holm
 from anneal_evaluator.taken import Taken, share_beyond, taken_by
 from anneal_hosted.answers import REPEATABLE, StoredAnswer
 
@@ -83,13 +86,38 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class ClaimDecision:
+    """One of several claims of which any may hold."""
+
+    claim: Gate
+    outcome: Outcome
+    """Passed where it holds after correction for their number, Failed where it fails by itself."""
+    estimate: Estimate
+    """With the bounds that the outcome rests on."""
+    confidence: float
+    """Of these bounds."""
+    mde: float
+    """Smallest true difference that so many rows detect with power 0.8 when this is the only claim that is true."""
+
+
+@dataclass(frozen=True)
 class GateDecision:
     """One gate of the spec, decided on `estimate`."""
 
     gate: Gate
     outcome: Outcome
     estimate: Estimate
+    """Of the surest claim where there are several."""
     rows_needed: int | None
+    claims: tuple[ClaimDecision, ...] = ()
+    """All of several, in the order of the spec."""
+    rests_on: tuple[int, ...] = ()
+    """Of several claims those that hold, the surest first; where none does, the surest alone."""
+
+    @property
+    def told(self) -> Gate:
+        """What `estimate` is of."""
+        return self.claims[self.rests_on[0]].claim if self.rests_on else self.gate
 
 
 @dataclass(frozen=True)
@@ -176,6 +204,8 @@ def judge(
         [
             _decide(run, gate, samples, differences)
             if gate.metric is not None
+            else _decide_any(run, gate, pairs)
+            if gate.any_of is not None
             else _decide_taken(run, gate, taken or Taken.of(run, dict.fromkeys(run.models, ()), groups[:0]))
             for gate in run.gates
         ],
@@ -280,9 +310,11 @@ def _compare(run: EvaluateRun, metric: int, model: int, sample: _Sample, differe
     mid_p = None
     if sample.is_binary and sample.is_independent:
         mid_p = shares.mcnemar_mid_p(sample.count(1), sample.count(-1))
-    discordance = sample.grouped.square_around(0.0)
-    mde = power.minimum_detectable_effect(discordance, sample.n, _confidence(run))
-    return Comparison(metric, model, difference, mid_p, mde)
+    return Comparison(metric, model, difference, mid_p, _mde(run, sample))
+
+
+def _mde(run: EvaluateRun, sample: _Sample) -> float:
+    return power.minimum_detectable_effect(sample.grouped.square_around(0.0), sample.n, _confidence(run))
 
 
 def _decide(
@@ -291,14 +323,86 @@ def _decide(
     samples: Mapping[tuple[int, int], _Sample],
     differences: Mapping[tuple[int, int], Estimate],
 ) -> GateDecision:
-    metric = next(i for i, m in enumerate(run.metrics) if m.name == gate.metric)
-    baseline = baseline_of(gate)
-    if baseline is None:
-        estimate = _demanded_mean(run, samples[metric, 0])
-    else:
-        estimate = differences[metric, 1 + [b.name for b in run.baselines].index(baseline)]
+    metric, model = _compared(run, gate)
+    estimate = differences[metric, model] if model else _demanded_mean(run, samples[metric, 0])
     outcome = decide(gate, estimate.bounds.lower, estimate.bounds.upper)
     return GateDecision(gate, outcome, estimate, _rows_needed(run, gate, estimate) if outcome == UNDECIDED else None)
+
+
+def _compared(run: EvaluateRun, gate: Gate) -> tuple[int, int]:
+    """(metric, model that is compared with, 0 for none)."""
+    baseline = baseline_of(gate)
+    model = 0 if baseline is None else 1 + [b.name for b in run.baselines].index(baseline)
+    return next(i for i, m in enumerate(run.metrics) if m.name == gate.metric), model
+
+
+def _decide_any(run: EvaluateRun, gate: Gate, pairs: Mapping[tuple[int, int], _Sample]) -> GateDecision:
+    """A gate of several claims. Holm's method on intervals is that on p values: the lower bound at confidence 1 − 2α
+    lies beyond the demand where the one-sided p is below α.
+    """
+    claims = claims_of(gate)
+    compared = [pairs[_compared(run, claim)] for claim in claims]
+
+    @cache
+    def found(claim: int, among: int) -> Estimate:
+        return _mean_difference(_sharing(run, among), compared[claim])
+
+    def outcome(claim: int, among: int) -> Outcome:
+        bounds = found(claim, among).bounds
+        return decide(claims[claim], bounds.lower, bounds.upper)
+
+    numbers, count = range(len(claims)), len(claims)
+    holding = holm(count, lambda claim, among: outcome(claim, among) == "Passed")
+    fails = [outcome(i, 1) == "Failed" for i in numbers]
+    whole = decide_any([i in holding for i in numbers], fails)
+    among = [holding.get(i, 1 if fails[i] else count - len(holding)) for i in numbers]
+    told = tuple(
+        ClaimDecision(
+            claim,
+            "Passed" if i in holding else "Failed" if fails[i] else UNDECIDED,
+            found(i, among[i]),
+            _confidence(_sharing(run, among[i])),
+            _mde(_sharing(run, count), compared[i]),
+        )
+        for i, claim in enumerate(claims)
+    )
+    surest = sorted(numbers, key=lambda i: (fails[i], -_beyond(claims[i], found(i, count))))
+    needed = None
+    if whole == UNDECIDED:
+        shared = [_rows_needed(_sharing(run, count), claims[i], found(i, count)) for i in numbers]
+        needed = _rows_for_any(claims, told, shared)
+    rests_on = tuple(i for i in surest if i in holding) or (surest[0],)
+    return GateDecision(gate, whole, told[rests_on[0]].estimate, needed, told, rests_on)
+
+
+def _sharing(run: EvaluateRun, among: int) -> EvaluateRun:
+    """The run with the chance to err shared by so many claims, and as many more resamples for the thinner tails."""
+    if among == 1:
+        return run
+    confidence, resamples = power.shared(_confidence(run), among), run.statistics.resamples * among
+    changed = {"confidence": repr(confidence), "resamples": resamples}
+    return run.model_copy(update={"statistics": run.statistics.model_copy(update=changed)})
+
+
+def _beyond(claim: Gate, estimate: Estimate) -> float:
+    """How far an estimate lies beyond the demand, in distances to its lower bound: it is shown above 1."""
+    distance, width = estimate.value - bound(claim), estimate.value - estimate.bounds.lower
+    return distance / width if width > 0 else math.copysign(math.inf, distance)
+
+
+def _rows_for_any(claims: Sequence[Gate], found: Sequence[ClaimDecision], shared: Sequence[int | None]) -> int | None:
+    """Rows that would decide a gate of several claims if what was seen is the truth: enough for one of those that seem
+    to hold, or, where none does, for each to fail. `shared` are the rows that each claim needs at its share.
+    """
+    promising = [
+        rows
+        for claim, decision, rows in zip(claims, found, shared, strict=True)
+        if decision.estimate.value > bound(claim)
+    ]
+    if promising:
+        return min((rows for rows in promising if rows is not None), default=None)
+    open_ = [rows for decision, rows in zip(found, shared, strict=True) if decision.outcome != "Failed"]
+    return None if None in open_ else max(rows for rows in open_ if rows is not None)
 
 
 def _decide_taken(run: EvaluateRun, gate: Gate, taken: Taken) -> GateDecision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tritonclient.http.aio import InferenceServerClient
 
 from anneal.api.artifacts import digest_of_file
 from anneal.api.runs import GUARD, JUDGE, EvaluateRun, RunResult
-from anneal.api.verdicts import baseline_of
+from anneal.api.verdicts import baseline_of, claims_of
 from anneal_evaluator.confusion import confusions
 from anneal_evaluator.costs import costs, queries_at_full_load
 from anneal_evaluator.decide import judge, judge_categories, refuse_too_many_errors
@@ -204,7 +205,7 @@ def check_names(run: EvaluateRun) -> None:
     if len(run.models) != 1 + len(run.baselines):
         raise mistake(INVALID_RUN, f"{len(run.models)} models were named for {len(run.baselines)} baselines.")
     metrics, baselines = {m.name for m in run.metrics}, {b.name for b in run.baselines}
-    for gate in run.gates:
+    for gate in itertools.chain.from_iterable(map(claims_of, run.gates)):
         if gate.metric is not None and gate.metric not in metrics:
             raise mistake(INVALID_RUN, f"A gate names the metric {gate.metric}, which spec.metrics does not have.")
         if (name := baseline_of(gate)) is not None and name not in baselines:

@@ -18,7 +18,7 @@ from anneal.api.costs import amount
 from anneal.api.runs import EvaluateData, EvaluateRun
 from anneal.api.subjects import CANDIDATE, Hosted
 from anneal.api.verdicts import baseline_of, bound, gate_name, is_ceiling, measure_of, required, sentence
-from anneal_evaluator.decide import Comparison, Estimate, GateDecision, Judgement
+from anneal_evaluator.decide import ClaimDecision, Comparison, Estimate, GateDecision, Judgement
 from anneal_evaluator.epochs import each_once
 from anneal_evaluator.score import Answers
 from anneal_hosted.answers import StoredAnswer, write_atomically
@@ -50,6 +50,7 @@ def gate_sentence(run: EvaluateRun, decision: GateDecision) -> str:
         *gate_numbers(decision),
         run.statistics.confidence,
         decision.rows_needed,
+        decision.rests_on,
     )
 
 
@@ -141,10 +142,16 @@ def data(
             for c in judgement.comparisons
         ],
         gates=[(d.outcome, *gate_numbers(d), d.rows_needed) for d in judgement.gates],
+        claims=_claims(judgement),
         queries_per_hour=queries_per_hour,
         report_uri=run.report.uri,
         report_digest=report_digest,
     )
+
+
+def _claims(judgement: Judgement) -> list[str]:
+    found = ["".join(map(str, decision.rests_on)) for decision in judgement.gates]
+    return found if any(found) else []
 
 
 def label(run: EvaluateRun, model: int) -> str:
@@ -214,17 +221,29 @@ def _gate(run: EvaluateRun, decision: GateDecision) -> dict[str, Any]:
     return {
         "gate": gate_name(decision.gate),
         "measure": measure_of(decision.gate),
-        "baseline": baseline_of(decision.gate),
-        "bound": f"{bound(decision.gate):g}",
-        "isCeiling": is_ceiling(decision.gate),
+        "baseline": baseline_of(decision.told),
+        "bound": f"{bound(decision.told):g}",
+        "isCeiling": is_ceiling(decision.told),
         "outcome": decision.outcome,
-        "required": required(decision.gate),
+        "required": required(decision.told),
+        "claims": [_claim(claim) for claim in decision.claims],
         "message": gate_sentence(run, decision),
         "rowsNeeded": decision.rows_needed,
         **_estimate(decision.estimate),
         "value": value,
         "lower": lower,
         "upper": upper,
+    }
+
+
+def _claim(decision: ClaimDecision) -> dict[str, Any]:
+    return {
+        "claim": gate_name(decision.claim),
+        "outcome": decision.outcome,
+        "required": required(decision.claim),
+        "confidence": f"{decision.confidence:.6g}",
+        "mde": number(decision.mde),
+        **_estimate(decision.estimate),
     }
 
 

@@ -40,7 +40,7 @@ from anneal.api.subjects import (
     TritonServing,
     times_asked,
 )
-from anneal.api.verdicts import baseline_of
+from anneal.api.verdicts import baseline_of, claims_of
 from anneal.api.workloads import Resources, Scheduling
 
 
@@ -258,9 +258,10 @@ class Evaluation(ApiModel):
             raise ValueError("names of metrics and of baselines must be unique")
         if CANDIDATE in baselines:
             raise ValueError(RESERVED_NAME)
-        if any(g.metric is not None and g.metric not in metrics for g in self.spec.gates):
+        claims = [claim for gate in self.spec.gates for claim in claims_of(gate)]
+        if any(c.metric is not None and c.metric not in metrics for c in claims):
             raise ValueError(UNKNOWN_METRIC)
-        if not {name for g in self.spec.gates if (name := baseline_of(g)) is not None} <= baselines:
+        if not {name for c in claims if (name := baseline_of(c)) is not None} <= baselines:
             raise ValueError(UNKNOWN_BASELINE)
         priced = {b.name for b in self.spec.baselines if b.hosted and b.hosted.price}
         costs = [g.cost for g in self.spec.gates if g.cost]
@@ -301,14 +302,27 @@ class Evaluation(ApiModel):
         over = {m.name: m.preference.over for m in self.spec.metrics if m.preference}
         if not set(over.values()) <= {b.name for b in self.spec.baselines}:
             raise ValueError(UNKNOWN_OPPONENT)
-        if any(g.metric in over and baseline_of(g) not in (None, over[g.metric]) for g in self.spec.gates):
+        claims = [claim for gate in self.spec.gates for claim in claims_of(gate)]
+        if any(c.metric in over and baseline_of(c) not in (None, over[c.metric]) for c in claims):
             raise ValueError(OTHER_OPPONENT)
         return self
 
 
 _KNOWN_METRIC = cel(
-    "self.spec.gates.all(g, !has(g.metric) || self.spec.metrics.exists(m, m.name == g.metric))",
+    "self.spec.gates.all(g, (!has(g.metric) || self.spec.metrics.exists(m, m.name == g.metric)) &&"
+    " (!has(g.anyOf) || g.anyOf.all(c, self.spec.metrics.exists(m, m.name == c.metric))))",
     UNKNOWN_METRIC,
+)
+#: (test, the member of it that names a baseline)
+_COMPARED = (("superiority", "over"), ("nonInferiority", "to"))
+_ANY_OF_KNOWN_BASELINE = cel(
+    "self.spec.gates.all(g, !has(g.anyOf) || g.anyOf.all(c, "
+    + " && ".join(
+        f"(!has(c.{test}) || (has(self.spec.baselines) && self.spec.baselines.exists(b, b.name == c.{test}.{name})))"
+        for test, name in _COMPARED
+    )
+    + "))",
+    UNKNOWN_BASELINE,
 )
 _KNOWN_BASELINE = cel(
     "self.spec.gates.all(g, "
@@ -389,6 +403,14 @@ _SAME_OPPONENT = cel(
     OTHER_OPPONENT,
 )
 
+_ANY_OF_SAME_OPPONENT = cel(
+    "self.spec.gates.all(g, !has(g.anyOf) || g.anyOf.all(c, self.spec.metrics.all(m, m.name != c.metric ||"
+    " !has(m.preference) || ("
+    + " && ".join(f"(!has(c.{test}) || c.{test}.{name} == m.preference.over)" for test, name in _COMPARED)
+    + "))))",
+    OTHER_OPPONENT,
+)
+
 KIND = KindInfo(
     kind="Evaluation",
     plural="evaluations",
@@ -408,6 +430,8 @@ KIND = KindInfo(
         _GUARD_TELLS,
         _KNOWN_OPPONENT,
         _SAME_OPPONENT,
+        _ANY_OF_KNOWN_BASELINE,
+        _ANY_OF_SAME_OPPONENT,
         _SAMPLED_BY_VLLM,
         _SAME_AGAIN,
         *immutable_after_start(

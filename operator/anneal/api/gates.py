@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,10 @@ from anneal.api.model import ApiModel, Decimal, EntryName, Rule, Sentence
 
 #: Tests of a metric's scores, and of what answers take.
 METRIC_TESTS = ("absolute", "superiority", "nonInferiority")
-TESTS = (*METRIC_TESTS, "latency", "cost")
+COMPARISONS = ("superiority", "nonInferiority")
+TESTS = (*METRIC_TESTS, "latency", "cost", "anyOf")
+#: Claims of one gate of which any may hold. Each takes a share of the chance to err, so many see little.
+MOST_CLAIMS = 8
 Outcome = Literal["Passed", "Failed", "Inconclusive"]
 
 
@@ -111,24 +114,45 @@ class Cost(ApiModel):
     )
 
 
+class Claim(ApiModel):
+    """A comparison with a baseline, one of several of which any may hold. Exactly one test is set."""
+
+    ONE_OF = COMPARISONS
+
+    metric: EntryName = Field(description="Name of a metric of this object.")
+    superiority: Superiority | None = Field(default=None, description=Superiority.__doc__)
+    non_inferiority: NonInferiority | None = Field(default=None, description=NonInferiority.__doc__)
+
+
 class Gate(ApiModel):
-    """One demand on a metric, on latency or on cost. Exactly one test is set; all gates must pass."""
+    """One demand on a metric, on latency or on cost, or several claims of which any may hold. Exactly one test is set;
+    all gates must pass.
+    """
 
     ONE_OF = TESTS
     RULES = (
         Rule(
             cel=f"has(self.metric) == ({' || '.join(f'has(self.{test})' for test in METRIC_TESTS)})",
-            holds=lambda gate: (gate.metric is None) == bool(gate.latency or gate.cost),
-            message=f"metric is what {', '.join(METRIC_TESTS)} are about; latency and cost have none",
+            holds=lambda gate: (gate.metric is None) == bool(gate.latency or gate.cost or gate.any_of),
+            message=f"metric is what {', '.join(METRIC_TESTS)} are about; latency, cost and anyOf have none",
         ),
     )
 
     metric: EntryName | None = Field(
-        default=None, description="Name of a metric of this object; required but for latency and cost. Default: none."
+        default=None,
+        description="Name of a metric of this object; required but for anyOf, latency and cost. Default: none.",
     )
     absolute: Absolute | None = Field(default=None, description=Absolute.__doc__)
     superiority: Superiority | None = Field(default=None, description=Superiority.__doc__)
     non_inferiority: NonInferiority | None = Field(default=None, description=NonInferiority.__doc__)
+    any_of: list[Claim] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=MOST_CLAIMS,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Comparisons of which at least one must hold. The bounds are corrected by Holm's method, so that a"
+        " candidate of which none is true passes no more often than by a single one. Default: none.",
+    )
     latency: Latency | None = Field(default=None, description=Latency.__doc__)
     cost: Cost | None = Field(default=None, description=Cost.__doc__)
 
@@ -158,10 +182,14 @@ class Comparison(ApiModel):
     mde: str = Field(max_length=16, description="Smallest true difference that this many rows detect with power 0.8.")
 
 
+#: A gate or a claim in words.
+GateName = Annotated[str, Field(max_length=160)]
+
+
 class GateResult(ApiModel):
     """One gate's outcome."""
 
-    gate: str = Field(max_length=160, description="The gate in words, such as 'accuracy superiority over base'.")
+    gate: GateName = Field(description="The gate in words, such as 'accuracy superiority over base'.")
     outcome: Outcome = Field(description="Passed, Failed or Inconclusive.")
     observed: str = Field(max_length=16, description="Point estimate.")
     lower: str = Field(max_length=16, description="Lower confidence bound.")
@@ -169,5 +197,11 @@ class GateResult(ApiModel):
     required: str = Field(max_length=40, description="What the gate demands.")
     rows_needed: int | None = Field(
         default=None, ge=0, description="Held-out rows that would decide an undecided gate, with power 0.8."
+    )
+    passed: list[GateName] | None = Field(
+        default=None,
+        max_length=MOST_CLAIMS,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Claims of anyOf that hold, the surest first; the numbers are the first one's.",
     )
     message: Sentence = Field(description="The outcome in one sentence.")

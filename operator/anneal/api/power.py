@@ -50,3 +50,8 @@ def rows_needed(distance: float, variance_at_bound: float, variance: float, conf
 def hidden_share(n: int, confidence: float) -> float:
     """One-sided upper bound of a share that was never seen in `n` rows: 1 − (1 − confidence)^(1/n)."""
     return 1 - (1 - confidence) ** (1 / n) if n else 1.0
+
+
+def shared(confidence: float, claims: int) -> float:
+    """Confidence of each of so many two-sided intervals that together err no more often than one of `confidence`."""
+    return 1 - (1 - confidence) / claims

@@ -324,6 +324,7 @@ class PublishData(ApiModel):
     tracking: TrackingStatus | None = Field(default=None, description="What became of telling others.")
 
 
+GateRow = tuple[Outcome, str, str, str, int | None]
 ModelRow = tuple[int, int, int, int, int, int, int, str, str]
 
 
@@ -343,8 +344,11 @@ class EvaluateData(ApiModel):
     comparisons: list[tuple[int, int, int, str, str, str, str | None, str]] = Field(
         description="(metric, model, rows, delta, lower, upper, mid-p, MDE)."
     )
-    gates: list[tuple[Outcome, str, str, str, int | None]] = Field(
-        description="(outcome, observed, lower, upper, rows needed when undecided) per gate."
+    gates: list[GateRow] = Field(description="(outcome, observed, lower, upper, rows needed when undecided) per gate.")
+    claims: list[str] = Field(
+        default_factory=list,
+        description="Per gate, where any has several claims, a digit for each claim that holds, the surest first, or"
+        " where none does for the surest alone, whose numbers are the gate's; '' for the other gates.",
     )
     judge: tuple[int, int, str, str] | None = Field(
         default=None,

@@ -5,13 +5,17 @@ superiority passes when the lower bound of the paired difference is above the wa
 is not; non-inferiority passes when the lower bound is above minus the margin; an absolute gate passes when the lower
 bound reaches the demand and fails when the upper bound does not. Where less is better (a ceiling of a metric, latency,
 cost) the bounds change places. In between the data cannot tell: Inconclusive.
+
+A gate of several claims, of which any may hold, passes when one does after Holm's correction (1979) for their number,
+fails when every one fails by itself, and is undecided in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from anneal.api import power
 from anneal.api.gates import Gate, Outcome
 
 #: What the numbers of a gate are: a mean score, a difference of two, milliseconds, a ratio of two, or money.
@@ -25,8 +29,17 @@ _WORDS: dict[Measure, str] = {
 }
 
 
+def claims_of(gate: Gate) -> list[Gate]:
+    """The claims of which any may hold, each as a gate of its own; for any other gate, that gate."""
+    if gate.any_of is None:
+        return [gate]
+    return [Gate(metric=c.metric, superiority=c.superiority, non_inferiority=c.non_inferiority) for c in gate.any_of]
+
+
 def gate_name(gate: Gate) -> str:
     """The gate in words, such as 'accuracy superiority over base' or 'latency p95 against base'."""
+    if gate.any_of is not None:
+        return f"any of {len(gate.any_of)} claims"
     if gate.superiority is not None:
         return f"{gate.metric} superiority over {gate.superiority.over}"
     if gate.non_inferiority is not None:
@@ -38,7 +51,7 @@ def gate_name(gate: Gate) -> str:
 
 
 def baseline_of(gate: Gate) -> str | None:
-    """Name of the baseline that the gate compares with; None for an absolute gate."""
+    """Name of the baseline that the gate compares with; None for an absolute gate, and for one of several claims."""
     if gate.superiority is not None:
         return gate.superiority.over
     comparing = gate.non_inferiority or gate.latency or gate.cost
@@ -98,6 +111,20 @@ def decide(gate: Gate, lower: float, upper: float) -> Outcome:
     return "Passed" if lower > demanded else "Failed" if upper <= demanded else "Inconclusive"
 
 
+def decide_any(holds: Iterable[bool], fails: Iterable[bool]) -> Outcome:
+    """Outcome of a gate of several claims: `holds` says of each whether it does after correction, `fails` whether it
+    fails by itself. That all are false needs no correction: each of them would have to fail falsely.
+    """
+    return "Passed" if any(holds) else "Failed" if all(fails) else "Inconclusive"
+
+
+def told_confidence(gate: Gate, outcome: Outcome, confidence: str) -> float:
+    """Confidence of the interval that is told of a gate: that of the surest of several claims is corrected for their
+    number, unless all failed.
+    """
+    return float(confidence) if outcome == "Failed" else power.shared(float(confidence), len(claims_of(gate)))
+
+
 def verdict(outcomes: Iterable[Outcome], on_inconclusive: Literal["Hold", "Fail"] = "Hold") -> Outcome:
     """All gates must pass; one failure fails. An intersection-union test, so no correction for their number."""
     seen = set(outcomes)
@@ -109,13 +136,33 @@ def verdict(outcomes: Iterable[Outcome], on_inconclusive: Literal["Hold", "Fail"
 
 
 def sentence(
-    gate: Gate, outcome: Outcome, observed: str, lower: str, upper: str, confidence: str, rows_needed: int | None
+    gate: Gate,
+    outcome: Outcome,
+    observed: str,
+    lower: str,
+    upper: str,
+    confidence: str,
+    rows_needed: int | None,
+    claims: Sequence[int] = (),
 ) -> str:
-    """The outcome for people: what was seen, what was demanded, and what to do when it is undecided."""
-    what = _WORDS[measure_of(gate)]
-    interval = f"{observed} ({float(confidence):.0%} interval {lower} to {upper})"
+    """The outcome for people: what was seen, what was demanded, and what to do when it is undecided.
+
+    Of a gate of several claims, `claims` are the indices of those that hold, the surest first, or of the surest one
+    where none does; the numbers are that one's.
+    """
     verb = {"Passed": "passed", "Failed": "failed", "Inconclusive": "is undecided"}[outcome]
-    text = f"{gate_name(gate)} {verb}: {what} {interval}, demanded {required(gate)}."
+    each = claims_of(gate)
+    surest = each[claims[0] if claims else 0]
+    percent = f"{100 * told_confidence(gate, outcome, confidence):.4g}%"
+    what = f"{_WORDS[measure_of(surest)]} {observed} ({percent} interval {lower} to {upper})"
+    found = f"{what}, demanded {required(surest)}"
+    if gate.any_of is None:
+        text = f"{gate_name(gate)} {verb}: {found}."
+    elif outcome == "Passed":
+        others = "".join(f", and {gate_name(each[claim])}" for claim in claims[1:])
+        text = f"{gate_name(gate)} {verb}: {gate_name(surest)} ({found}){others}; corrected for their number by Holm."
+    else:
+        text = f"{gate_name(gate)} {verb}: none holds, the closest is {gate_name(surest)}, {found}."
     if outcome == "Inconclusive":
         more = f"about {rows_needed} held-out rows" if rows_needed else "more held-out rows"
         text += f" The rows cannot tell; {more} would."

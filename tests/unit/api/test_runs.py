@@ -19,13 +19,16 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def largest_judgement(guarded: int = 0) -> EvaluateData:
-    """As many numbers as a spec allows, and as long: 4 metrics, of them `guarded` by a guard, 4 baselines, 8 gates."""
+    """As many numbers as a spec allows, as long as the evaluator writes them: 4 metrics, of them `guarded` by a guard,
+    4 baselines, 8 gates of 8 claims.
+    """
     judged = 4 - guarded
     return EvaluateData(
         models=[(1_000_000, *[100_000] * 4, 600_000_000, 600_000_000, "99999.999999", "-2025-08-07")] * 5,
         results=[(3, 4, 100_000, "0.1234", "0.1234", "0.1234")] * 20,
         comparisons=[(3, 4, 100_000, "-0.1234", "-0.1234", "-0.1234", "1.2e-05", "0.1234")] * 16,
         gates=[("Inconclusive", "-0.123456", "-0.123456", "-0.123456", 1_000_000)] * 8,
+        claims=["01234567"] * 8,
         queries_per_hour=460_800_000,
         judge=(500_000, 500_000, "99999.999999", "-2025-08-07") if judged else None,
         judged=[(3, 500_000, 500_000, "0.1234", "0.1234", "-0.1234", 100_000, *["0.1234"] * 5)] * judged,

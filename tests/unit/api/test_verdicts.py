@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from anneal.api.gates import Gate, Outcome
-from anneal.api.verdicts import bound, decide, gate_name, required, sentence, verdict
+from anneal.api.gates import Gate, GateResult, Outcome
+from anneal.api.verdicts import bound, decide, decide_any, gate_name, required, sentence, verdict
 
 
 def gate(**test: Any) -> Gate:
@@ -57,6 +57,22 @@ def test_the_sentence_tells_what_was_seen_demanded_and_needed() -> None:
         "accuracy superiority over base is undecided: difference 0.30 (95% interval 0.10 to 0.50), demanded > 0.20."
         " The rows cannot tell; about 240 held-out rows would."
     )
+
+
+def test_any_claim_will_do_and_all_must_fail() -> None:
+    assert decide_any([False, True], [True, False]) == "Passed"
+    assert decide_any([False, False], [True, True]) == "Failed"
+    assert decide_any([False, False], [True, False]) == "Inconclusive"
+
+
+def test_the_longest_sentence_about_claims_fits() -> None:
+    names = [f"{'n' * 38}-{i}" for i in range(8)]
+    claims = [{"metric": name, "nonInferiority": {"to": name, "margin": "0." + "1" * 12}} for name in names]
+    gate = Gate.model_validate({"anyOf": claims})
+    for outcome, held in (("Passed", list(range(8))), ("Inconclusive", [7]), ("Failed", [7])):
+        text = sentence(gate, outcome, *["-0.1234"] * 3, "0.95", 1_000_000, held)  # type: ignore[arg-type]
+        GateResult(gate=gate_name(gate), outcome=outcome, observed="", lower="", upper="", required="", message=text)
+        assert ("99.38%" in text) == (outcome != "Failed")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,11 @@ def gates(report: dict[str, Any]) -> str:
         f"All must pass. A gate decides on the bounds of a {confidence:.0%} interval, never on the point: it passes"
         " when the whole interval lies in the shaded part, fails when none of it does, and is undecided in between."
     )
+    if any(gate["claims"] for gate in report["gates"]):
+        hint += (
+            " Of several claims one must hold, by wider intervals for each (Holm): the picture shows the surest, at the"
+            " confidence that is said of it; all fail by the usual ones."
+        )
     return section("Gates", f'<div class="cards">{"".join(map(_card, report["gates"]))}</div>', hint=hint)
 
 
@@ -61,5 +66,21 @@ def _card(gate: dict[str, Any]) -> str:
         f" {escape(gate['gate'])}</h3>"
         f"<p><strong>{written(gate['value'])}{unit.name}</strong> ({written(gate['lower'])} to"
         f" {written(gate['upper'])}), demanded {demanded} {written(gate['bound'])}{unit.name}.{more}</p>"
-        f"{interval(gate, axis, label, outcome, float(gate['bound']), good)}{scale_of(axis, written)}</article>"
+        f"{interval(gate, axis, label, outcome, float(gate['bound']), good)}{scale_of(axis, written)}"
+        f"{_claims(gate['claims'])}</article>"
+    )
+
+
+def _claims(claims: list[dict[str, Any]]) -> str:
+    """All of several claims, each by the interval that its outcome rests on."""
+    return f'<ul class="claims">{"".join(map(_claim, claims))}</ul>' if claims else ""
+
+
+def _claim(claim: dict[str, Any]) -> str:
+    outcome, confidence = claim["outcome"], 100 * float(claim["confidence"])
+    bounds = f"{points(claim['lower'])} to {points(claim['upper'])}, {confidence:.4g} %"
+    return (
+        f'<li><span title="{outcome}">{SYMBOLS[outcome]}</span> {escape(claim["claim"])}:'
+        f" <strong>{points(claim['value'])}</strong> ({bounds}), demanded {escape(claim['required'])}"
+        f" <small>so many rows detect {100 * float(claim['mde']):.1f} points</small></li>"
     )

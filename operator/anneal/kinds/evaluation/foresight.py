@@ -4,7 +4,8 @@ A gate that the rows cannot decide costs the hours of an accelerator and says "u
 here is little, since nothing was measured yet: for a demand, that a candidate without a mistake passes; for a
 percentile, that so many answers bound it at all; for a margin, that a candidate as good as its baseline passes in 80 %
 of evaluations, where the two differ on a tenth of the rows (when they differ on more, more rows are needed); for an
-effect, that some difference passes.
+effect, that some difference passes; for several claims of which any may hold, that much of one of them, at the level
+that is left of it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 from anneal.api.evaluation import CategoryRows, EvaluationSpec
 from anneal.api.gates import Gate
-from anneal.api.power import minimum_detectable_effect, rows_needed
-from anneal.api.verdicts import bound, gate_name, is_ceiling
+from anneal.api.power import minimum_detectable_effect, rows_needed, shared
+from anneal.api.verdicts import bound, claims_of, gate_name, is_ceiling
 
 #: Categories that a FineTuneJob's status lists at most, and how long a name in it can be.
 LISTED, NAME_LENGTH = 6, 24
@@ -55,8 +56,12 @@ def shortage(spec: EvaluationSpec, rows: int, categories: Mapping[str, int] = Ma
     confidence = float(spec.statistics.confidence)
     short = []
     for gate in spec.gates:
-        there = _rows_of(spec, gate, rows, categories)
-        if (needed := _rows_for(gate, there, confidence)) is not None and needed > there:
+        claims = claims_of(gate)
+        level = shared(confidence, len(claims))
+        found = [_lacking(claim, _rows_of(spec, claim, rows, categories), level) for claim in claims]
+        lacking = [lack for lack in found if lack is not None]
+        if len(lacking) == len(claims):
+            needed, there = min(lacking, key=lambda lack: lack[0] - lack[1])
             of_it = f" of its categories and has {there}" if there < rows else ""
             short.append(f"{gate_name(gate)} needs about {needed}{of_it}")
     return f"{rows} held-out rows are too few to decide: {'; '.join(short)}." if short else None
@@ -65,7 +70,8 @@ def shortage(spec: EvaluationSpec, rows: int, categories: Mapping[str, int] = Ma
 def is_told(spec: EvaluationSpec, categories: Mapping[str, int]) -> bool:
     """Whether it is known how many rows each gate has."""
     only = {metric.name: metric.only for metric in spec.metrics}
-    chosen = (only[gate.metric] for gate in spec.gates if gate.metric is not None)
+    claims = (claim for gate in spec.gates for claim in claims_of(gate))
+    chosen = (only[claim.metric] for claim in claims if claim.metric is not None)
     return all(name in categories for some in chosen if some is not None for name in some.categories)
 
 
@@ -76,11 +82,17 @@ def _rows_of(spec: EvaluationSpec, gate: Gate, rows: int, categories: Mapping[st
     return sum(categories[name] for name in set(only.categories))
 
 
+def _lacking(gate: Gate, there: int, confidence: float) -> tuple[int, int] | None:
+    """(rows that the gate needs, rows that there are for it); None when they suffice or no number would."""
+    needed = _rows_for(gate, there, confidence)
+    return None if needed is None or needed <= there else (needed, there)
+
+
 def _rows_for(gate: Gate, rows: int, confidence: float) -> int | None:
     """Rows that the gate needs; None when no number helps or these suffice."""
-    demanded = bound(gate)
     if gate.cost is not None:
         return None
+    demanded = bound(gate)
     if gate.absolute is not None or gate.latency is not None:
         # All n right have the exact lower bound ((1 − confidence)/2)^(1/n); so has the share below the slowest of n.
         share = gate.latency.percentile / 100 if gate.latency else 1 - demanded if is_ceiling(gate) else demanded

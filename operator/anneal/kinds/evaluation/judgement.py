@@ -9,13 +9,13 @@ from typing import Any
 
 from anneal.api.costs import CostBenefit, Costs, amount, cost_benefit, costs_of, price_of_a_query
 from anneal.api.evaluation import EvaluationSpec, EvaluationStatus
-from anneal.api.gates import Comparison, GateResult, Outcome
+from anneal.api.gates import Comparison, Gate, GateResult, Outcome
 from anneal.api.guards import GuardResult, HazardCount
 from anneal.api.judging import JudgedMetric, JudgeResult
 from anneal.api.metrics import MetricResult
-from anneal.api.runs import EvaluateData, ModelRow
+from anneal.api.runs import EvaluateData, GateRow, ModelRow
 from anneal.api.subjects import CANDIDATE, Baseline, ModelResult, times_asked
-from anneal.api.verdicts import gate_name, required, sentence, verdict
+from anneal.api.verdicts import claims_of, gate_name, required, sentence, verdict
 from anneal.kinds.evaluation.children import Subject
 
 
@@ -181,20 +181,28 @@ def _comparisons(spec: EvaluationSpec, names: Sequence[str], data: EvaluateData)
 
 
 def _gates(spec: EvaluationSpec, data: EvaluateData) -> list[GateResult]:
-    confidence = spec.statistics.confidence
-    return [
-        GateResult(
-            gate=gate_name(gate),
-            outcome=outcome,
-            observed=observed,
-            lower=lower,
-            upper=upper,
-            required=required(gate),
-            rows_needed=needed,
-            message=sentence(gate, outcome, observed, lower, upper, confidence, needed),
-        )
-        for gate, (outcome, observed, lower, upper, needed) in zip(spec.gates, data.gates, strict=True)
-    ]
+    claims = data.claims or [""] * len(data.gates)
+    return [_gate(spec, *told) for told in zip(spec.gates, data.gates, claims, strict=True)]
+
+
+def _gate(spec: EvaluationSpec, gate: Gate, row: GateRow, digits: str) -> GateResult:
+    """`digits` are the indices of the claims that the outcome rests on, the surest first; '' without several claims."""
+    if (gate.any_of is None) != (digits == ""):
+        raise ValueError(f"the result speaks of the claims {digits!r} of the gate '{gate_name(gate)}'")
+    outcome, observed, lower, upper, needed = row
+    claims = [int(digit) for digit in digits] or [0]
+    told = [claims_of(gate)[claim] for claim in claims]
+    return GateResult(
+        gate=gate_name(gate),
+        outcome=outcome,
+        observed=observed,
+        lower=lower,
+        upper=upper,
+        required=required(told[0]),
+        rows_needed=needed,
+        passed=[gate_name(claim) for claim in told] if gate.any_of and outcome == "Passed" else None,
+        message=sentence(gate, outcome, observed, lower, upper, spec.statistics.confidence, needed, claims),
+    )
 
 
 def _asked(models: Sequence[ModelResult]) -> str:

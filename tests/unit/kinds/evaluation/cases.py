@@ -80,7 +80,7 @@ CASES: dict[str, Case] = {
         at({}, spec={"gates": [{"metric": "accuracy"}]}),
         "Pending",
         Reason.INVALID_SPEC,
-        "spec.gates[0]: exactly one of absolute, superiority, nonInferiority, latency, cost must be set",
+        "spec.gates[0]: exactly one of absolute, superiority, nonInferiority, latency, cost, anyOf must be set",
         frozenset({"Stalled"}),
     ),
     "a schema that reaches out": Case(

@@ -48,6 +48,28 @@ def test_a_percentile_needs_rows_and_a_price_does_not() -> None:
     assert found == "150 held-out rows are too few to decide: latency p99 needs about 368."
 
 
+def test_claims_of_which_any_may_hold_need_rows_for_one_at_its_share() -> None:
+    claims = [{"metric": "accuracy", "nonInferiority": margin(text)} for text in ("0.05", "0.10")]
+    spec = evaluation()["spec"] | {"gates": [{"anyOf": claims}]}
+    found = shortage(EvaluationSpec.model_validate(spec), 90)
+    # (z(0.9875) + z(0.8))² · 0.1 / 0.1² for the wider margin; by itself 79 rows would do.
+    assert found == "90 held-out rows are too few to decide: any of 2 claims needs about 96."
+    assert shortage(EvaluationSpec.model_validate(spec), 96) is None
+
+
+def test_claims_count_the_rows_that_each_has() -> None:
+    metrics = [{"name": name, "exactMatch": {}, "only": {"categories": [name]}} for name in ("few", "many")]
+    claims = [{"metric": name, "nonInferiority": margin("0.10")} for name in ("few", "many")]
+    document = evaluation()["spec"] | {"metrics": metrics, "gates": [{"anyOf": claims}]}
+    spec = EvaluationSpec.model_validate(document)
+    assert shortage(spec, 200, {"few": 20, "many": 180}) is None
+    found = shortage(spec, 100, {"few": 20, "many": 80})
+    assert found is not None
+    assert found.endswith("any of 2 claims needs about 96 of its categories and has 80.")
+    assert is_told(spec, {"few": 20, "many": 80})
+    assert not is_told(spec, {"many": 80})
+
+
 def test_what_nothing_can_reach_is_not_a_matter_of_rows() -> None:
     assert said(150, nonInferiority=margin("0")) is None
 
