@@ -22,6 +22,8 @@ from anneal_evaluator.held_out import HeldOutRow, groups_of
 from anneal_evaluator.metrics import scorer_of
 from anneal_evaluator.origin import origin
 from anneal_evaluator.page import page
+from anneal_evaluator.page.elements import percent
+from anneal_evaluator.page.plot import Axis, scale_of
 from anneal_evaluator.report import categories, data, document, write_report
 from anneal_evaluator.score import Answers, score, write_scores
 from anneal_evaluator.taken import Taken
@@ -141,6 +143,12 @@ def test_the_page_shows_answers_and_runs_nothing() -> None:
     assert seen.policy.startswith("default-src 'none'")
     assert seen.text.count(EVIL) >= 4, "question, answers and error of the row, as text"
     assert "90.0 % (55.5 % to 99.8 %), demanded at least 80.0 %. About 108 held-out rows" in seen.text
+
+
+def test_ticks_lose_no_digits() -> None:
+    ticks = scale_of(Axis(0.00005, 0.00025, 0.0001), lambda x: f"{x:.7g}")
+    assert ">0.0001<" in ticks
+    assert ">10 %<" in scale_of(Axis(0.0, 0.2, 0.1), percent)
 
 
 def test_the_largest_judgement_fits_the_termination_message() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,4 +88,4 @@ def scale_of(axis: Axis, written: Callable[[float], str]) -> str:
 
 def _short(number: str) -> str:
     """Without decimals that say nothing."""
-    return number.replace(".0", "").replace("±0", "0")
+    return re.sub(r"\.0(?!\d)", "", number).replace("±0", "0")
