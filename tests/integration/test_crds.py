@@ -520,7 +520,7 @@ def test_pydantic_and_the_server_agree(server: Server, kind: KindInfo) -> None:
     spec = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     tally = {True: 0, False: 0}
 
-    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(values(spec), st.booleans())
     def agree(drawn: dict[str, Any], settled: bool) -> None:
         if settled and "gates" in drawn:
