@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-_MOMENT = 0.1
+_MOMENT = 0.3
 T = TypeVar("T")
 
 
