@@ -1,17 +1,20 @@
 """An event loop for what waits for minutes: while nothing happens, its clock jumps to where the next timer is due.
 
-Servers and files are real and take their real time, so it jumps only after a moment in which nothing came.
+Servers and files are real and take their real time, so it jumps only after a moment in which nothing came. On a busy
+machine that moment is as long as new threads wait for a core, as a server's do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-_MOMENT = 0.3
+_MOMENT = 0.1
+_LOOKS = 4
 T = TypeVar("T")
 
 
@@ -47,6 +50,15 @@ class _Selector(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= _MOMENT:
             return super().select(timeout)
-        if not (found := super().select(_MOMENT)):
-            self._clock.skipped += timeout - _MOMENT
-        return found
+        for _ in range(_LOOKS):
+            if found := super().select(_MOMENT / _LOOKS):
+                return found
+            _wait_for_a_core()
+        self._clock.skipped += timeout - _MOMENT
+        return []
+
+
+def _wait_for_a_core() -> None:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
