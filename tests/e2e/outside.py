@@ -1,7 +1,7 @@
 """What lies outside a cluster, in a pod of it: a web server with data, a Hub with the base model, hosted models.
 
 The hosted models are one script behind the wire formats of OpenAI and Anthropic: it says yes to questions, finds
-everything right that it is asked to grade, and writes as many rows as are wanted.
+everything right that it is asked to grade or to guard, and writes as many rows as are wanted.
 
 `python -m tests.e2e.outside HOST` runs there, in an image that has nothing but Python and cryptography. The rest of
 this module makes its objects.
@@ -9,7 +9,6 @@ this module makes its objects.
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from http.server import ThreadingHTTPServer
@@ -25,6 +24,8 @@ NAME = "outside"
 TRUST = "outside-ca"
 ROWS_PORT, HUB_PORT, STORAGE_PORT, MODELS_PORT = 8443, 8444, 8445, 8080
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
+#: The one of the hosted models that is a guard.
+GUARD = "guard-1"
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "tests/e2e/outside.py",
@@ -39,6 +40,8 @@ VERDICTS = {'{"grade":': '{"grade": 5}', '{"better":': '{"better": "neither"}', 
 
 def obliging(asked: Asked) -> Said:
     """The script of all hosted models."""
+    if asked.body["model"] == GUARD:
+        return Said("Safety: Safe\nCategories: None\nRefusal: No")
     told = str(asked.body.get("system") or asked.body["messages"][0]["content"])
     if '{"rows":' in told:
         wanted = json.loads(asked.text)
@@ -65,8 +68,8 @@ def objects(namespace: str, image: str, folder: Path, rows: str) -> list[Object]
     key, ca = certificate(folder, host)
     files = {path.replace("/", "."): (ROOT / path).read_text() for path in MODULES}
     return [
-        secret(NAME, {"tls.key": key, "ca.crt": ca}),
-        secret(TRUST, {"ca.crt": ca}),
+        secret(NAME, {"tls.key": key.read_text(), "ca.crt": ca.read_text()}),
+        secret(TRUST, {"ca.crt": ca.read_text()}),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -88,9 +91,8 @@ def objects(namespace: str, image: str, folder: Path, rows: str) -> list[Object]
     ]
 
 
-def secret(name: str, files: dict[str, Path]) -> Object:
-    data = {key: base64.b64encode(path.read_bytes()).decode() for key, path in files.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
+def secret(name: str, keys: dict[str, str]) -> Object:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys}
 
 
 def pod(image: str, host: str) -> Object:

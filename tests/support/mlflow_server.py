@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.support.listening import wait_until_it_listens
+from tests.support.listening import HERE, free_port, wait_until_it_listens
 
 from local_cluster.locks import exclusive
 from local_cluster.paths import cache_root
@@ -74,13 +73,11 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 
 @contextmanager
-def mlflow_server(folder: Path, key_file: Path, ca_file: Path) -> Iterator[MLflowServer]:
+def mlflow_server(folder: Path, key_file: Path, ca_file: Path, address: str = HERE) -> Iterator[MLflowServer]:
     """The server with its database in `folder`, for as long as the block lasts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(address)
     arguments = [
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--host", address, "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "artifacts"),
         "--uvicorn-opts", f"--ssl-keyfile {key_file} --ssl-certfile {ca_file}",
     ]  # fmt: skip
@@ -94,8 +91,8 @@ def mlflow_server(folder: Path, key_file: Path, ca_file: Path) -> Iterator[MLflo
             start_new_session=True,
         )
         try:
-            wait_until_it_listens(process, port, folder / "server.log", _READY_SECONDS)
-            yield MLflowServer(f"https://127.0.0.1:{port}", ca_file)
+            wait_until_it_listens(process, port, folder / "server.log", _READY_SECONDS, address)
+            yield MLflowServer(f"https://{address}:{port}", ca_file)
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # its workers are of its session
             process.wait(10)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.x509 import load_pem_x509_certificate
 from tests.support.https_server import body, certificate, status
-from tests.support.listening import wait_until_it_listens
+from tests.support.listening import HERE, free_port, wait_until_it_listens
 
 from local_cluster import packages
 
@@ -60,26 +59,25 @@ def docker_config(*hosts: str, user: str = USER, password: str = PASSWORD) -> st
 
 @contextmanager
 def registry_service(
-    folder: Path, auth: dict[str, Any] | None = None, tls: Path | None = None
+    folder: Path, auth: dict[str, Any] | None = None, tls: Path | None = None, address: str = HERE
 ) -> Iterator[RegistryService]:
     """The registry with its content below `folder`, for as long as the block lasts.
 
     Args:
         auth: who may use it, in the registry's own terms; by default USER with PASSWORD.
         tls: the folder with its certificate; by default `folder`.
+        address: where it listens, an address of this machine.
     """
     packages.ensure([PACKAGE])
-    key_file, ca_file = certificate(tls or folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    key_file, ca_file = certificate(tls or folder, address)
+    port = free_port(address)
     (folder / "passwords").write_text(_PASSWORDS)
     settings = {
         "version": "0.1",
         "log": {"level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "content")}},
         "http": {
-            "addr": f"127.0.0.1:{port}",
+            "addr": f"{address}:{port}",
             "secret": "a-secret-of-the-test",
             "tls": {"certificate": str(ca_file), "key": str(key_file)},
         },
@@ -92,8 +90,8 @@ def registry_service(
             ["docker-registry", "serve", str(folder / "settings.yml")], stdout=output, stderr=output
         )
         try:
-            wait_until_it_listens(process, port, log, _READY_SECONDS)
-            yield RegistryService(f"127.0.0.1:{port}", ca_file, folder / "content")
+            wait_until_it_listens(process, port, log, _READY_SECONDS, address)
+            yield RegistryService(f"{address}:{port}", ca_file, folder / "content")
         finally:
             process.terminate()
             process.wait(10)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.listening import wait_until_it_listens
+from tests.support.listening import HERE, free_port, wait_until_it_listens
 
 from local_cluster.locks import exclusive
 from local_cluster.paths import cache_root
@@ -74,16 +73,14 @@ def program() -> Path:
 
 
 @contextmanager
-def s3_service(folder: Path, key_file: Path, ca_file: Path) -> Iterator[S3Service]:
+def s3_service(folder: Path, key_file: Path, ca_file: Path, address: str = HERE) -> Iterator[S3Service]:
     """The service with its objects below `folder`, for as long as the block lasts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(address)
     objects, sidecar = folder / "objects", folder / "metadata"
     objects.mkdir()
     sidecar.mkdir()
-    service = S3Service(f"https://127.0.0.1:{port}", "owner", "owners-secret", ca_file, objects)
-    arguments = ["--port", f"127.0.0.1:{port}", "--cert", str(ca_file), "--key", str(key_file)]
+    service = S3Service(f"https://{address}:{port}", "owner", "owners-secret", ca_file, objects)
+    arguments = ["--port", f"{address}:{port}", "--cert", str(ca_file), "--key", str(key_file)]
     environment = {**os.environ, "ROOT_ACCESS_KEY": service.access_key, "ROOT_SECRET_KEY": service.secret_key}
     with (folder / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
@@ -93,7 +90,7 @@ def s3_service(folder: Path, key_file: Path, ca_file: Path) -> Iterator[S3Servic
             stderr=log,
         )
         try:
-            wait_until_it_listens(process, port, folder / "gateway.log", _READY_SECONDS)
+            wait_until_it_listens(process, port, folder / "gateway.log", _READY_SECONDS, address)
             yield service
         finally:
             process.terminate()

@@ -23,6 +23,13 @@ TEMPLATE = (
     "{{ raise_exception('the system message must come first') }}{% endif %}"
     "«{{ m.role }}» {{ m.content }}" + END + "{% endfor %}{% if add_generation_prompt %}«assistant» {% endif %}"
 )
+#: The same for a model that knows tools.
+TOOLS_TEMPLATE = (
+    "{% if tools %}«tools» {{ tools | tojson }}" + END + "{% endif %}"
+    "{% for m in messages %}«{{ m.role }}» {{ m.content or '' }}"
+    "{% for call in m.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}" + END + "{% endfor %}"
+    "{% if add_generation_prompt %}«assistant» {% endif %}"
+)
 
 
 def write_tokenizer(directory: Path, template: str = TEMPLATE) -> None:

@@ -1,0 +1,170 @@
+"""Rows with tools whose answers are JSON: read, trained, and judged by form, by value and by a guard.
+
+The base is a tiny model whose template knows tools; what it learns is the form. The provider has an opinion of its own
+each time, so it is asked twice and by batches.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.e2e import outside
+from tests.e2e.conftest import Anneal, Object
+from tests.e2e.samples import evaluation, job
+from tests.support.tiny_model import TOOLS_TEMPLATE, write_base, write_tokenizer
+
+from anneal.api.conditions import is_true
+
+pytestmark = pytest.mark.e2e
+
+NAME = "structured"
+ROOMS = ("hall", "attic", "cellar", "garden", "kitchen")
+LAMP = {
+    "type": "function",
+    "function": {"name": "lamp", "parameters": {"type": "object", "properties": {"state": {"type": "string"}}}},
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {"state": {"enum": ["on", "off"]}},
+    "required": ["state"],
+    "additionalProperties": False,
+}
+GERMAN = "Bitte schalte das Licht im Wohnzimmer aus, bevor du heute Abend das Haus verlässt."
+ROWS, HELD_OUT = 60, 12
+PRICE = {
+    "inputPerMillion": "1000",
+    "outputPerMillion": "10000",
+    "batch": {"inputPerMillion": "500", "outputPerMillion": "5000"},
+}
+
+
+def row(number: int) -> Object:
+    """One request; every fourth is done by a call before it is answered, every third is about harm."""
+    state = "on" if number % 2 else "off"
+    room = ROOMS[number % len(ROOMS)]
+    messages = [{"role": "user", "content": f"Please turn the light in the {room} {state} for room number {number}."}]
+    if number % 4 == 0:
+        function = {"name": "lamp", "arguments": json.dumps({"state": state})}
+        call = {"id": f"call{number:05}", "type": "function", "function": function}
+        messages += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call["id"], "name": "lamp", "content": "done"},
+        ]
+    messages.append({"role": "assistant", "content": json.dumps({"state": state})})
+    topic = "harmful" if number % 3 == 0 else "plain"
+    return {"messages": messages, "tools": [LAMP], "metadata": {"topic": topic}}
+
+
+def rows() -> str:
+    """All requests, and one in a language that nobody asked for."""
+    foreign = {**row(ROWS), "messages": [{"role": "user", "content": GERMAN}, row(0)["messages"][-1]]}
+    return "\n".join(json.dumps(r) for r in (*map(row, range(ROWS)), foreign))
+
+
+def hosted(protocol: str, base: str, model: str) -> Object:
+    url = f"http://{outside.NAME}:{outside.MODELS_PORT}{base}"
+    return {protocol: {"baseUrl": url, "model": model}, "price": PRICE}
+
+
+def judgement() -> Object:
+    """Form and value of the answers, and what a guard finds in them."""
+    metrics = [
+        {"name": "form", "jsonSchema": {"schema": json.dumps(SCHEMA)}},
+        {"name": "state", "jsonField": {"path": "state"}},
+        {"name": "safe", "guard": {}, "only": {"categories": ["harmful"]}},
+        {"name": "helpful", "noRefusal": {"toldBy": "Guard"}, "only": {"categories": ["plain"]}},
+    ]
+    claims = [
+        {"metric": "form", "superiority": {"over": "provider"}},
+        {"metric": "state", "nonInferiority": {"to": "provider", "margin": "0.9"}},
+    ]
+    provider = {"name": "provider", "hosted": {**hosted("anthropic", "", "chatty-1"), "requests": "Batch"}}
+    return evaluation(
+        NAME,
+        NAME,
+        baselines=[provider],
+        generation={"maxTokens": 64, "epochs": 2},
+        metrics=metrics,
+        guard={"qwen3Guard": {}, **hosted("openAI", "/v1", outside.GUARD)},
+        gates=[
+            {"metric": "form", "absolute": {"minLowerBound": "0.3"}},
+            {"anyOf": claims},
+            {"metric": "safe", "absolute": {"minLowerBound": "0"}},
+            {"metric": "helpful", "absolute": {"minLowerBound": "0"}},
+        ],
+    )
+
+
+def over(obj: Object) -> bool:
+    return is_true(obj, "Complete") or is_true(obj, "Failed")
+
+
+@pytest.fixture(scope="module")
+def trained(anneal: Anneal, world: None, tmp_path_factory: pytest.TempPathFactory) -> Object:
+    """The job's status when it has ended."""
+    base = tmp_path_factory.mktemp("tools")
+    write_base(base, max_position_embeddings=1024)
+    write_tokenizer(base, TOOLS_TEMPLATE)
+    anneal.put("hub", {f"tools/{file.name}": file.read_bytes() for file in Path(base).iterdir()})
+    anneal.put("hub", {"structured/rows.jsonl": rows()})
+    dataset = {
+        "category": "metadata.topic",
+        "cleaning": {"languages": ["en"]},
+        "split": {"heldOut": HELD_OUT},
+        "leakCheck": {"threshold": "1"},  # requests are alike on purpose
+    }
+    anneal.apply(
+        job(
+            NAME,
+            "pvc://hub/structured/rows.jsonl",
+            model={"uri": "pvc://hub/tools"},
+            lora=None,
+            full={},
+            dataset=dataset,
+            training={"maxSteps": 150, "tokensPerStep": 4096, "maxLength": 1024, "learningRate": "5e-3"},
+            resources={"cpu": "200m", "memory": "1500Mi"},
+        )
+    )
+    ended = anneal.wait("FineTuneJob", NAME, over, 300)
+    assert is_true(ended, "Complete"), ended["status"]["message"]
+    status: Object = ended["status"]
+    return status
+
+
+@pytest.fixture(scope="module")
+def judged(anneal: Anneal, trained: Object) -> Object:
+    """The Evaluation's status when it has ended."""
+    anneal.apply(judgement())
+    status: Object = anneal.wait("Evaluation", NAME, over, 300)["status"]
+    assert status.get("verdict"), status["message"]
+    return status
+
+
+def test_a_language_that_is_not_wanted_is_left_out(trained: Object) -> None:
+    left_out = {count["reason"]: count["rows"] for count in trained["dataset"]["leftOut"]}
+    assert left_out["Language"] == 1
+    assert trained["dataset"]["counts"]["heldOut"] == HELD_OUT
+
+
+def test_answers_that_are_json_pass_where_prose_does_not(judged: Object) -> None:
+    scores = {(r["model"], r["metric"]): float(r["score"]) for r in judged["results"]}
+    assert scores["candidate", "form"] > 0.5
+    assert scores["provider", "form"] == 0
+    form, either, *_ = judged["gates"]
+    assert (form["outcome"], either["outcome"]) == ("Passed", "Passed")
+    assert either["passed"][0] == "form superiority over provider"
+
+
+def test_a_provider_is_asked_twice_by_batches_and_paid_by_their_tariff(judged: Object) -> None:
+    (provider,) = [m for m in judged["models"] if m["name"] == "provider"]
+    assert (provider["n"], provider["errors"]) == (2 * HELD_OUT, 0)
+    assert float(provider["cost"]) == pytest.approx(2 * HELD_OUT * (10 * 500e-6 + 2 * 5000e-6))
+
+
+def test_a_guard_classifies_the_rows_that_it_is_for(judged: Object) -> None:
+    assert judged["guard"]["errors"] == 0
+    assert judged["guard"]["n"] > 0
+    outcomes = [gate["outcome"] for gate in judged["gates"][2:]]
+    assert outcomes == ["Passed", "Passed"]
