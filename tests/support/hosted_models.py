@@ -227,13 +227,11 @@ def make_anthropic_batch(models: HostedModels, wanted: Json) -> Json:
 
 
 def look_at_batches(models: HostedModels, path: str) -> bytes | None:
-    """What a GET is answered, a question for vLLM's version among it; None for what is not there."""
-    if path == "/version":
+    """What a GET is answered; None for what is not there."""
+    if path == "/version":  # as vLLM tells it
         return b'{"version": "0.19.1"}'
     batches, (place, _, query) = models.batches, path.partition("?")
     name = place.rpartition("/")[2]
-    if place == "/version":  # as vLLM tells it
-        return b'{"version": "0.11.0"}'
     if place in ("/v1/batches", "/v1/messages/batches"):
         assert "limit=" in query
         return json.dumps({"data": list(batches.made.values())[::-1], "has_more": False}).encode()
