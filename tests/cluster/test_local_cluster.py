@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +19,7 @@ from threading import Thread
 import pytest
 
 from local_cluster import Cluster, ClusterError, binary, kubeconfig, oci
+from local_cluster.images import ImageStore
 from local_cluster.namespaces import inside, wait_until
 from toolbox import DATA, TOOLBOX, apply, claim, command_line, container, mounted, outcome, output, pod, recorded
 
@@ -224,6 +225,27 @@ def test_an_image_is_loaded_once(
     oci.write_program_image(tmp_path, "localhost/anneal-toolbox:2", binary.build().toolbox, ["serve", ":1", "other"])
     cluster.load_images(tmp_path, "localhost/anneal-toolbox:2")
     assert "2 of 3 blobs were new, 0.0 MB" in capsys.readouterr().err
+
+
+def test_an_image_gets_in_whatever_the_garbage_collector_takes_meanwhile(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Collected twice between sending and importing, in the way of containerd: what is referred to is not there."""
+    refused: list[str] = []
+    whole = ImageStore._import_image
+
+    def import_image(store: ImageStore, image: oci.Image, missing: Sequence[oci.Descriptor]) -> str:
+        if len(refused) >= 2:
+            return whole(store, image, missing)
+        refused.append(whole(store, image, []))
+        return refused[-1]
+
+    monkeypatch.setattr(ImageStore, "_import_image", import_image)
+    oci.write_program_image(tmp_path, "localhost/anneal-toolbox:3", binary.build().toolbox, ["hostname"])
+    cluster.load_images(tmp_path)
+    assert all("not found" in said for said in refused), refused
+    cluster.load_images(tmp_path)
+    assert len(refused) == 2
 
 
 def test_an_unknown_image_is_a_sentence(cluster: Cluster, toolbox_image: Path) -> None:

@@ -14,6 +14,7 @@ import io
 import json
 import subprocess
 import tarfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from local_cluster.namespaces import Process, inside, run
 _FULL_NAME = "io.containerd.image.name"
 _CONTENT = "io.containerd.content.v1.content"
 _LINKED_FROM = 1 << 20  # bytes; what is smaller is quicker sent than linked
+#: containerd's garbage collector takes what no image refers to yet: a blob that was just linked, or what an import that
+#: ended early had unpacked, even while the next one builds on it. Its words then, and how long it is given, in seconds.
+_NOT_FOUND, _PAUSES = "not found", (0, 0.5, 1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ class ImageStore:
         with step(f"image {image.name}"):
             missing = self._missing(blobs)
             refusal = self._import_image(image, missing)
-            # Its garbage collector may take a blob that no image refers to yet: then, and only then, once again.
-            if refusal and self._missing(blobs):
+            for pause in _PAUSES:
+                if _NOT_FOUND not in refusal:
+                    break
+                time.sleep(pause)
                 refusal = self._import_image(image, self._missing(blobs))
             size = sum(blob["size"] for blob in missing) / 1e6
             say(f"    {len(missing)} of {len(blobs)} blobs were new, {size:.1f} MB")
