@@ -190,6 +190,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "spec.dataset.balance", {}, "balance needs category"),
     (
         "FineTuneJob",
+        "spec.dataset.leakCheck",
+        {"against": [{"uri": "pvc://vault/a.jsonl", "secretRef": {"name": "s"}}]},
+        "secretRef is for data that is fetched",
+    ),
+    (
+        "FineTuneJob",
         "spec.dataset.augmentation",
         {"generator": HOSTED, "validator": HOSTED, "rows": 5, "maxCost": "1"},
         "generator and validator both need their price",

@@ -86,6 +86,8 @@ class Job:
     content: bytes | None = None
     """The dataset as bytes, instead of rows."""
     held_out_rows: list[Any] | None = None
+    sealed: dict[str, list[Any]] = field(default_factory=dict)
+    """Rows of the files that training rows must not be in, by the name of the file."""
 
     @property
     def workspace(self) -> Path:
@@ -114,6 +116,12 @@ class Job:
         path.write_bytes(_lines(self.held_out_rows))
         return SourceInput(uri="pvc://hub/held-out.jsonl", path=str(path))
 
+    @property
+    def against(self) -> list[SourceInput]:
+        for name, rows in self.sealed.items():
+            (self.root / name).write_bytes(_lines(rows))
+        return [SourceInput(uri=f"pvc://vault/{name}", path=str(self.root / name)) for name in self.sealed]
+
     def prepare_run(self) -> PrepareRun:
         return PrepareRun(
             object=OBJECT,
@@ -128,6 +136,7 @@ class Job:
             balance=self.balance,
             augmentation=self.augmentation,
             leak_check=self.leak_check,
+            against=self.against,
             system_prompt=self.system_prompt,
             max_length=self.training.max_length,
             workspace=str(self.workspace),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.trainer.job import Job, prompt_rows
 from tests.trainer.test_bad_input import refused
 
-from anneal.api.dataset import Balance, DatasetSplit, DatasetStatus, Deduplication, LeakCheck, RowCount
+from anneal.api.dataset import Balance, ComparedFile, DatasetSplit, DatasetStatus, Deduplication, LeakCheck, RowCount
 from anneal.api.runs import MAX_RESULT_BYTES, encode_result
 from anneal_trainer.prepare import leaks, similar
 from anneal_trainer.prepare.run import fitting
@@ -393,7 +393,8 @@ def test_a_status_with_everything_in_it_fits_the_termination_message_beside_the_
     full = dataset.model_copy(
         update={
             "sources": [s.model_copy(update={"detected": "x" * 96, "rows": rows}) for s in (dataset.sources or []) * 4],
-            "left_out": [RowCount(reason="NearDuplicate", rows=rows)] * 5,
+            "left_out": [RowCount(reason="NearDuplicate", rows=rows)] * 7,
+            "compared": [ComparedFile(digest=dataset.digest, rows=rows, leaks=rows)] * 4,
             "flagged": [RowCount(reason="PersonalData", rows=rows)] * 4,
         }
     )
@@ -401,7 +402,7 @@ def test_a_status_with_everything_in_it_fits_the_termination_message_beside_the_
     assert len(dataset.categories) == 6
     assert all(len(c.name.encode()) <= 24 for c in dataset.categories)
     DatasetStatus.model_validate(full.to_json())
-    assert len(full.model_dump_json(by_alias=True, exclude_none=True).encode()) < 1800
+    assert len(full.model_dump_json(by_alias=True, exclude_none=True).encode()) < 2200
 
 
 def test_what_does_not_fit_is_spared_before_what_is_needed(job: Job) -> None:

@@ -225,6 +225,15 @@ class LeakCheck(ApiModel):
         description="From which share on a held-out prompt counts as seen: of common word triples (Jaccard), or of its"
         " runs of eight words that occur in a training row; from 0.3 to 1. Default: 0.8.",
     )
+    against: list[DatasetSource] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="Further files that must not be in what is trained on, such as the sealed rows of an Evaluation or"
+        " a public benchmark, written like sources or like the file of status.artifact.heldOutUri. They are read to"
+        " compare and for nothing else. Default: none.",
+    )
 
 
 class Dataset(ApiModel):
@@ -295,6 +304,14 @@ class SourceFound(ApiModel):
     rows: int = Field(ge=0, description="Rows read from them.")
 
 
+class ComparedFile(ApiModel):
+    """A file of leakCheck.against, as it was when training rows were compared with it."""
+
+    digest: Digest = Field(description="Digest of the file, as sha256sum tells it.")
+    rows: int = Field(ge=0, description="Rows in it.")
+    leaks: int = Field(ge=0, description="Training rows that gave one of them away, and were dropped.")
+
+
 class CategoryCount(ApiModel):
     """The rows of a category."""
 
@@ -316,8 +333,8 @@ class AugmentationStatus(ApiModel):
         default=None,
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        description="The others by reason: Invalid, Duplicate, NearDuplicate, Conflict, Leak, Incorrect, Unjudged or"
-        " Surplus. rejected.jsonl in the workspace names each.",
+        description="The others by reason: Invalid, Duplicate, NearDuplicate, Conflict, Leak (also of files of"
+        " leakCheck.against), Incorrect, Unjudged or Surplus. rejected.jsonl in the workspace names each.",
     )
     ended: Literal["Enough", "Share", "Cost", "Seeds"] = Field(
         description="Why no more were written: rows or maxShare was reached, maxCost was spent, or every training row"
@@ -342,9 +359,15 @@ class DatasetStatus(ApiModel):
         default=None,
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        description="Valid rows that are not used, by reason: Language, Duplicate, NearDuplicate, Conflict, Balance"
-        " or Leak."
-        " rejected.jsonl in the workspace names each row.",
+        description="Valid rows that are not used, by reason: Language, Duplicate, NearDuplicate, Conflict, Balance,"
+        " Leak (of held-out rows) or LeakAgainst (of the files of leakCheck.against). rejected.jsonl in the workspace"
+        " names each row.",
+    )
+    compared: list[ComparedFile] | None = Field(
+        default=None,
+        max_length=4,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description="The files of leakCheck.against, in their order.",
     )
     flagged: list[RowCount] | None = Field(
         default=None,

@@ -153,6 +153,9 @@ class PrepareRun(ApiModel):
     augmentation: Augmentation | None = Field(default=None, description="Rows that a hosted model writes.")
     keys: str = Field(default=KEYS_DIR, description="Directory of the API keys of generator and validator.")
     leak_check: LeakCheck = Field(default_factory=LeakCheck, description="Rows that give held-out answers away.")
+    against: list[SourceInput] = Field(
+        default_factory=list, description="Files of leak_check.against: to compare with, and for nothing else."
+    )
     system_prompt: str | None = Field(default=None, description="System message for rows without one.")
     max_length: int = Field(description="Longest row, in tokens.")
     workspace: str = Field(default=WORKSPACE_DIR, description="Directory shared with fit and publish.")

@@ -65,3 +65,14 @@ def test_the_funnel_goes_from_rows_read_to_rows_trained_on() -> None:
     places = [html.index(f"<div>{step}</div>") for step in steps]
     assert places == sorted(places)
     assert "2200 <small>(91.7 %) −2</small>" in html, "2400 - 12 - 90 - 6 - 50 - 40 - 2"
+
+
+def test_the_funnel_names_what_leaked_into_files_to_keep_out() -> None:
+    told = example().document["training"]
+    left_out = [{"reason": "LeakAgainst", "rows": 30}, *DATA["leftOut"]]
+    html = training_data({"training": {**told, "data": {**told["data"], "leftOut": left_out}}})
+    other, held_out = (
+        html.index(f"<div>Without rows that give {what} away</div>")
+        for what in ("rows of other files", "held-out rows")
+    )
+    assert other < held_out

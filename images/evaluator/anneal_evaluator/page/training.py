@@ -13,6 +13,7 @@ _LEFT = {
     "Conflict": "Without conflicting answers",
     "NearDuplicate": "Without near repeats",
     "Balance": "Balanced over categories",
+    "LeakAgainst": "Without rows that give rows of other files away",
     "Leak": "Without rows that give held-out rows away",
 }
 

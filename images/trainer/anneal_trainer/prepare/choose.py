@@ -6,7 +6,7 @@ Each step sees what the ones before left. A row that is left out keeps its reaso
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from anneal.api.runs import PrepareRun
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.prepare import balance, deduplicate, leaks, similar
+from anneal_trainer.prepare.against import Against
 from anneal_trainer.prepare.split import Candidate, Split, draw
 from anneal_trainer.prepare.store import Store
 from anneal_trainer.prepare.words import runs
@@ -29,12 +30,14 @@ class Choice:
     Attributes:
         left_out: of each row that is not used, (reason, sentence).
         conflicts: groups of rows with one prompt and different answers.
+        leaked: of each file of `leakCheck.against`, the training rows that gave a row of it away, and the place of it.
     """
 
     train: list[int] = field(default_factory=list)
     held_out: list[int] = field(default_factory=list)
     left_out: dict[int, tuple[str, str]] = field(default_factory=dict)
     conflicts: list[list[int]] = field(default_factory=list)
+    leaked: list[dict[int, str]] = field(default_factory=list)
 
     def reasons(self) -> Counter[str]:
         return Counter(reason for reason, _ in self.left_out.values())
@@ -46,10 +49,13 @@ def choose(
     where: Where,
     check: Callable[[], None],
     grow: Callable[[Choice], None] | None = None,
+    against: Against | None = None,
 ) -> Choice:
     """Decides about every row. `check` is called now and then, to let the run be interrupted. Raises UserMistake.
 
-    `grow` may add rows to the store and to those that are trained on, after the split and before the leak check.
+    `grow` may add rows to the store and to those that are trained on, after the split and before the leak check. Rows
+    that leak into the files of `against` are taken out before, so that nothing is written after them; what it adds must
+    not leak into these files either.
     """
     choice = Choice()
     wanted = run.deduplication
@@ -72,11 +78,15 @@ def choose(
     choice.train, choice.held_out = split.train, split.held_out
     _even(choice, store, run)
     check()
+    if against is not None:
+        choice.leaked = against.leaks(choice.train)
+        close = {row: place for of_file in reversed(choice.leaked) for row, place in of_file.items()}
+        _stop_leaks(choice, run, close, _AGAINST, where)
     if grow is not None:
         grow(choice)
         questions = runs(store.words.questions, deduplicate.RUN)
     found = leaks.find(store.words, questions, choice.train, choice.held_out, float(run.leak_check.threshold))
-    _stop_leaks(choice, run, found, where)
+    _stop_leaks(choice, run, {row: where(other) for row, other in found.items()}, _HELD_OUT, where)
     return choice
 
 
@@ -140,26 +150,53 @@ def _even(choice: Choice, store: Store, run: PrepareRun) -> None:
         choice.left_out[row] = ("Balance", f"its category '{categories[row][:40]}' has too many rows")
 
 
-def _stop_leaks(choice: Choice, run: PrepareRun, found: Mapping[int, int], where: Where) -> None:
+@dataclass(frozen=True)
+class _Kept:
+    """Rows that nothing trained on may give away, in words."""
+
+    reason: str
+    failure: str
+    them: str
+    one: str
+    remedy: str
+
+
+_HELD_OUT = _Kept(
+    reason="Leak",
+    failure="HeldOutLeaked",
+    them="held-out rows",
+    one="the held-out",
+    remedy="The held-out rows must be others than the training rows",
+)
+_AGAINST = _Kept(
+    reason="LeakAgainst",
+    failure="AgainstLeaked",
+    them="rows of dataset.leakCheck.against",
+    one="",
+    remedy="None is left to train on",
+)
+
+
+def _stop_leaks(choice: Choice, run: PrepareRun, found: Mapping[int, str], kept: _Kept, where: Where) -> None:
+    """Takes out the rows of `found`, which says what each gives away. Raises UserMistake."""
     if not found:
         return
-    row, other = next(iter(found.items()))
-    example = f"{where(row)} is much like {where(other)}"
+    row = next(iter(found))
+    example = f"{where(row)} is much like {found[row]}"
     if run.leak_check.policy == "Fail":
         raise UserMistake(
-            "HeldOutLeaked",
-            f"{len(found)} training rows give held-out rows away: {example}. Take them out, or set"
+            kept.failure,
+            f"{len(found)} training rows give {kept.them} away: {example}. Take them out, or set"
             " dataset.leakCheck.policy to Drop",
         )
     if len(found) >= len(set(choice.train)):
         raise UserMistake(
-            "HeldOutLeaked",
-            f"all {len(found)} training rows give held-out rows away: {example}. The held-out rows must be others than"
-            " the training rows",
+            kept.failure, f"all {len(found)} training rows give {kept.them} away: {example}. {kept.remedy}"
         )
-    _leave_out(choice, found, "Leak", "gives away the held-out", where)
+    for leak, place in found.items():
+        choice.left_out.setdefault(leak, (kept.reason, " ".join(["gives away", *filter(None, [kept.one]), place])))
     choice.train = _without(choice.train, found)
 
 
-def _without(rows: Iterable[int], unwanted: Mapping[int, int]) -> list[int]:
+def _without(rows: Iterable[int], unwanted: Container[int]) -> list[int]:
     return [row for row in rows if row not in unwanted]

@@ -12,6 +12,7 @@ from anneal.api.dataset import CategoryCount, DatasetStatus, RowCount, SourceFou
 from anneal.api.finetunejob import BaseModelStatus
 from anneal.api.runs import PrepareRun
 from anneal.api.sources import Resolved
+from anneal_trainer import sources
 from anneal_trainer.prepare.choose import Choice
 from anneal_trainer.prepare.store import Places, Store
 
@@ -75,6 +76,7 @@ def document(
             {"uri": name, "detected": found.detected, "rows": found.rows}
             for name, found in zip(places.sources, detected, strict=False)
         ],
+        **({"against": [sources.shown(source.uri) for source in run.against]} if run.against else {}),
         "seed": run.split.seed,
         "resolved": resolved.to_json(),
         "model": {"source": run.model.uri, **base.to_json()},

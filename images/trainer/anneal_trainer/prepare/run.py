@@ -20,7 +20,7 @@ from anneal.api.sources import Resolved
 from anneal_trainer import files, model, rows, sources
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.prepare import augment, ledger, report, store
+from anneal_trainer.prepare import against, augment, ledger, report, store
 from anneal_trainer.prepare.choose import Choice, choose, held_out_of
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.read import Reader
@@ -54,14 +54,17 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
         _check_rows(detected, account, run)
         places = Places([*_names(run), augment.SOURCE], reader.units, found)
         valid = len(found) + reader.left_out.total()
-        grower = augment.grower(run, workspace, reader, check)
-        choice = choose(found, run, places.where, check, grower.grow if grower is not None else None)
+        others = against.read(run, found.words, workspace, check)
+        grower = augment.grower(run, workspace, reader, check, others)
+        choice = choose(found, run, places.where, check, grower.grow if grower is not None else None, others)
         for row, (reason, why) in choice.left_out.items():
             account.leave_out(*places.of(row), reason, why)
         _check_choice(choice, valid, reader)
         files.write(workspace.chat_template, template.text.encode())
         train = found.training_rows(choice.train)
         status = _write(workspace, run, reader, choice, train, detected)
+        if others is not None:
+            status = status.model_copy(update={"compared": others.compared(choice.leaked)})
         document = report.document(run, status, base, resolved, found, choice, places, detected)
         if grower is not None:
             status = status.model_copy(update={"augmentation": augment.status(grower, choice)})
@@ -84,9 +87,10 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
 def fitting(result: RunResult) -> RunResult:
     """The result, without what people can do without where a termination message has no room for it.
 
-    Sixteen fetched sources and a model of many kinds of layers take most of the room; the report has everything.
+    Sixteen fetched sources and a model of many kinds of layers take most of the room; the report has everything. What
+    was compared stays, since others go by it.
     """
-    for spared in ("categories", "sources"):
+    for spared in ("categories", "sources", "flagged", "left_out"):
         if result.prepare is None or _fits(result):
             break
         dataset = result.prepare.dataset.model_copy(update={spared: None})

@@ -52,13 +52,26 @@ class Words:
 
 
 class Dialogues:
-    """The words of many rows, question and answer one after the other, in four bytes a word."""
+    """The words of many rows, question and answer one after the other, in four bytes a word.
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
-        self._next = count(1)
+    With `kin`, words have the numbers that they have there.
+    """
+
+    def __init__(self, kin: Dialogues | None = None) -> None:
+        self._known: dict[str, int] = {} if kin is None else kin._known
+        self._next: count[int] = count(1) if kin is None else kin._next
         self._words = array("I")
         self._borders = array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._borders) // 2
+
+    def followed_by(self, kin: Dialogues) -> Dialogues:
+        """A copy with the rows of `kin`, of the same words, after its own."""
+        both = Dialogues(self)
+        both._words = self._words + kin._words
+        both._borders = self._borders + array("q", [len(self._words) + border for border in kin._borders[1:]])
+        return both
 
     def add(self, question: str, answer: str) -> None:
         for text in (question, answer):

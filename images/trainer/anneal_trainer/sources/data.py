@@ -27,6 +27,8 @@ class Opened:
     stream: BinaryIO
     resolved: str
     """The commit, where the scheme has commits; otherwise the digest of the content."""
+    path: Path
+    """Where it lies while it is open."""
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def opened(source: SourceInput, workspace: Workspace, leash: Leash | None = None
         revision = _fetch(source, path, leash or Leash(), workspace.pins)
         try:
             with path.open("rb") as stream:
-                yield Opened(stream, revision or digest_of_file(path))
+                yield Opened(stream, revision or digest_of_file(path), path)
         finally:
             path.unlink()
         return
@@ -50,7 +52,7 @@ def opened(source: SourceInput, workspace: Workspace, leash: Leash | None = None
             "SourceNotReadable", f"the dataset {source.uri} may not be read: make it readable for user 65532"
         ) from error
     with stream:
-        yield Opened(stream, resolved)
+        yield Opened(stream, resolved, path)
 
 
 def _fetch(source: SourceInput, target: Path, leash: Leash, pins: Path) -> str | None:

@@ -19,7 +19,13 @@ def sources(dataset: Dataset) -> tuple[tuple[str, DatasetSource], ...]:
     """(field, source) of every file that is read."""
     files = tuple((f"spec.dataset.sources[{i}]", source) for i, source in enumerate(dataset.sources))
     held_out = dataset.split.held_out_source
-    return files if held_out is None else (*files, ("spec.dataset.split.heldOutSource", held_out))
+    files += () if held_out is None else (("spec.dataset.split.heldOutSource", held_out),)
+    return files + tuple((f"spec.dataset.leakCheck.against[{i}]", file) for i, file in enumerate(against(dataset)))
+
+
+def against(dataset: Dataset) -> list[DatasetSource]:
+    """The files that training rows must not be in."""
+    return dataset.leak_check.against or []
 
 
 def problems(dataset: Dataset) -> Iterator[str]:
@@ -59,6 +65,9 @@ def summary(data: DatasetStatus) -> str:
     said = f"{counts.train} rows to train on, {counts.held_out} held out, {counts.invalid} left out as invalid"
     for left_out in data.left_out or ():
         said += f", {left_out.rows} as {left_out.reason}"
+    if data.compared:
+        rows = " and ".join(str(file.rows) for file in data.compared)
+        said += f"; compared with the {rows} rows of dataset.leakCheck.against"
     if data.augmentation is not None:
         said += f"; {_augmented(data.augmentation)}"
     if data.flagged:

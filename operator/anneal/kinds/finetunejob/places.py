@@ -68,6 +68,11 @@ def held_out_input(ctx: Context) -> SourceInput | None:
     return _source(ctx, source) if source is not None else None
 
 
+def against_inputs(ctx: Context) -> list[SourceInput]:
+    """The files that prepare compares training rows with."""
+    return [_source(ctx, source) for source in examples.against(ctx.spec.dataset)]
+
+
 def mirror(ctx: Context) -> RemotePath | None:
     """Where publish copies the artifact to, if that is wanted."""
     wanted = ctx.spec.output.mirror

@@ -21,6 +21,7 @@ from anneal.kinds.finetunejob import examples
 from anneal.kinds.finetunejob.context import Context
 from anneal.kinds.finetunejob.estimate import accelerators, cost, estimated, strategy
 from anneal.kinds.finetunejob.places import (
+    against_inputs,
     base_model,
     claims,
     fetching_secrets,
@@ -97,6 +98,7 @@ def prepare_run(ctx: Context) -> PrepareRun:
         balance=spec.dataset.balance,
         augmentation=spec.dataset.augmentation,
         leak_check=spec.dataset.leak_check,
+        against=against_inputs(ctx),
         system_prompt=spec.dataset.system_prompt,
         max_length=spec.training.max_length,
     )
@@ -162,6 +164,9 @@ def _mlflow(ctx: Context) -> MLflowServer | None:
 
 def record_prepare(ctx: Context, result: RunResult) -> FineTuneJobStatus:
     data = _needed(result.prepare, "prepare")
+    compared, against = len(data.dataset.compared or ()), len(examples.against(ctx.spec.dataset))
+    if compared != against:
+        raise ValueError(f"training rows were compared with {compared} of {against} files of spec.dataset.leakCheck")
     estimate = estimated(ctx.spec, data.sizes, ctx.seen.facts.planning) if data.sizes is not None else None
     cache, found = ctx.spec.model.cache, data.model.uri
     if (cache is None) != (found is None) or (cache and found and not is_below(found, cache)):

@@ -228,6 +228,39 @@ def test_prepare_is_told_what_to_fetch_and_as_whom() -> None:
     ]
 
 
+SEALED: Json = {"uri": "pvc://vault/sealed.jsonl"}
+BENCHMARK: Json = {"uri": "hf://datasets/acme/benchmark/rows.jsonl", "secretRef": {"name": "hub"}}
+COMPARED: Json = {"dataset": {"leakCheck": {"against": [SEALED, BENCHMARK]}}}
+
+
+def test_prepare_alone_is_told_which_files_to_compare_with_and_may_read_them() -> None:
+    more: Json = {"spec": COMPARED, "claims": ["hub", "models", "vault"]}
+    run = run_of("prepare", **more)
+    assert isinstance(run, PrepareRun)
+    assert [(s.uri, s.path, s.access.credentials) for s in run.against] == [
+        ("pvc://vault/sealed.jsonl", "/claims/vault/sealed.jsonl", None),
+        ("hf://datasets/acme/benchmark/rows.jsonl", None, "/credentials/hub"),
+    ]
+    assert "pvc://vault/sealed.jsonl" not in {source.uri for source in run.sources}
+    places = {role: mounts(role, **more) for role in ("prepare", "fit", "publish")}
+    assert places["prepare"].items() >= {"/claims/vault": False, "/credentials/hub": False}.items()
+    assert not [p for role in ("fit", "publish") for p in places[role] if p in ("/claims/vault", "/credentials/hub")]
+
+
+@pytest.mark.parametrize(("files", "phase"), [(None, "Failed"), (1, "Failed"), (2, "Preparing")])
+def test_a_pod_that_compared_with_other_files_than_were_wanted_is_not_believed(files: int | None, phase: str) -> None:
+    compared = None if files is None else [{"digest": digest("sealed"), "rows": 9, "leaks": 1}] * files
+    said = {**RESULTS["prepare"], "dataset": {**PREPARED["dataset"], **({"compared": compared} if compared else {})}}
+    more: Json = {"spec": COMPARED, "claims": ["hub", "models", "vault"]}
+    decided = plan(succeeding("prepare", STARTED, message("prepare", said), **more), NOW)
+    assert decided.status["phase"] == phase
+    if phase == "Failed":
+        told = f"training rows were compared with {files or 0} of 2 files of spec.dataset.leakCheck"
+        assert told in decided.status["message"]
+    else:
+        assert decided.status["dataset"]["compared"] == compared
+
+
 def test_only_the_pod_that_fetches_has_secrets_and_writes_to_the_cache() -> None:
     more = {"spec": FETCHED, "claims": ["bases", "models"]}
     mounted = {"/credentials/hub": False, "/credentials/store": False, "/claims/bases": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.support.builders import digest
 
-from anneal.api.dataset import AugmentationStatus, DatasetCounts, DatasetStatus, RowCount
+from anneal.api.dataset import AugmentationStatus, ComparedFile, DatasetCounts, DatasetStatus, RowCount
 from anneal.kinds.finetunejob.examples import summary
 
 
@@ -23,6 +23,12 @@ def test_every_reason_is_told() -> None:
     assert summary(found) == (
         "1200 rows to train on, 150 held out, 2 left out as invalid, 3 as Duplicate, 1 as Leak; Conflict in 4 rows"
     )
+
+
+def test_it_says_with_what_the_rows_were_compared() -> None:
+    files = [ComparedFile(digest=digest(name), rows=rows, leaks=0) for name, rows in (("a", 300), ("b", 40))]
+    found = status(1200).model_copy(update={"compared": files})
+    assert summary(found).endswith("; compared with the 300 and 40 rows of dataset.leakCheck.against")
 
 
 @pytest.mark.parametrize("train", [499, 5001])

@@ -12,6 +12,7 @@ from tests.unit.kinds.scenes import NOW, seen
 from anneal.kinds.finetunejob.plan import plan, references
 from anneal.kinds.finetunejob.specification import problem
 
+NOT_FETCHED = "secretRef is for data that is fetched (hf://, s3://, oci://, https://), not for pvc://"
 PREFER = "and models prefer what their own wrote: choose a validator of another family"
 UNPRICED = {"generator": {"openAI": {"model": "gpt-5"}}}
 
@@ -50,6 +51,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a draw and a file": (
         {"dataset": {"split": {"heldOut": 10, "heldOutSource": {"uri": "pvc://hub/test.jsonl"}}}},
         "spec.dataset.split: heldOut and heldOutSource contradict each other: set only one of them",
+    ),
+    "keys for a file that is mounted": (
+        {"dataset": {"leakCheck": {"against": [{"uri": "pvc://vault/a.jsonl", "secretRef": {"name": "s"}}]}}},
+        f"spec.dataset.leakCheck.against[0]: {NOT_FETCHED}",
     ),
     "a question without its answer": (
         {"dataset": {"sources": [{"uri": "pvc://hub/a.csv", "columns": {"prompt": "q"}}]}},

@@ -16,6 +16,7 @@ from anneal.api.dataset import AugmentationStatus
 from anneal.api.runs import PrepareRun
 from anneal_trainer import files
 from anneal_trainer.prepare import report
+from anneal_trainer.prepare.against import Against
 from anneal_trainer.prepare.augment.prompts import PROMPT_VERSION
 from anneal_trainer.prepare.choose import Choice
 from anneal_trainer.prepare.ledger import Ledger
@@ -36,14 +37,16 @@ def check_keys(run: PrepareRun, workspace: Workspace) -> None:
         asker.check_keys()
 
 
-def grower(run: PrepareRun, workspace: Workspace, reader: Reader, check: Callable[[], None]) -> Grower | None:
+def grower(
+    run: PrepareRun, workspace: Workspace, reader: Reader, check: Callable[[], None], against: Against | None = None
+) -> Grower | None:
     """What adds written rows, if any are wanted."""
     asker = _asker(run, workspace)
     if asker is None or run.augmentation is None:
         return None
     from anneal_trainer.prepare.augment.grow import Grower
 
-    return Grower(run, run.augmentation, reader, asker, check)
+    return Grower(run, run.augmentation, reader, asker, check, against)
 
 
 def status(done: Grower, choice: Choice) -> AugmentationStatus:

@@ -17,6 +17,7 @@ from anneal.api.augmentation import Augmentation
 from anneal.api.runs import GENERATOR, VALIDATOR, PrepareRun
 from anneal_hosted.answers import StoredAnswer
 from anneal_trainer.errors import TrainerError, Unavailable, UserMistake
+from anneal_trainer.prepare.against import Against
 from anneal_trainer.prepare.augment import prompts
 from anneal_trainer.prepare.augment.asking import Asker
 from anneal_trainer.prepare.augment.sift import Sieve
@@ -72,6 +73,7 @@ class Grower:
     reader: Reader
     asker: Asker
     check: Callable[[], None]
+    against: Against | None = None
     growth: Growth = field(default_factory=Growth)
     _checked: int = 0
     _verdicts_had: int = 0
@@ -81,7 +83,7 @@ class Grower:
         # A row with tools is a conversation with more than a question: what is written after it would be none.
         seeds = [row for row in dict.fromkeys(choice.train) if row not in self.reader.store.with_tools]
         most = self._most(choice)
-        sieve = Sieve(self.run, self.reader.store, choice, self.check)
+        sieve = Sieve(self.run, self.reader.store, choice, self.check, self.against)
         self.reader.begin("row")
         at = 0
         while len(self.growth.origins) < most and at < len(seeds):

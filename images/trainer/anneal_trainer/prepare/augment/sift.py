@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from anneal.api.runs import PrepareRun
 from anneal_trainer.prepare import deduplicate, leaks, similar
+from anneal_trainer.prepare.against import Against
 from anneal_trainer.prepare.choose import Choice
 from anneal_trainer.prepare.store import Store
 from anneal_trainer.prepare.words import runs
@@ -16,8 +17,10 @@ Refusal = tuple[str, str]
 class Sieve:
     """Compares written rows with all rows that are used, and with each other."""
 
-    def __init__(self, run: PrepareRun, store: Store, choice: Choice, check: Callable[[], None]) -> None:
-        self._run, self._store, self._check = run, store, check
+    def __init__(
+        self, run: PrepareRun, store: Store, choice: Choice, check: Callable[[], None], against: Against | None = None
+    ) -> None:
+        self._run, self._store, self._check, self._against = run, store, check, against
         self._held_out = sorted(set(choice.held_out))
         self._used = {*choice.train, *choice.held_out}
         self._keys = {store.keys[row] for row in self._used}
@@ -59,6 +62,8 @@ class Sieve:
         questions = runs(store.words.questions, deduplicate.RUN)
         leaking = leaks.find(store.words, questions, fresh, self._held_out, float(run.leak_check.threshold))
         found = dict.fromkeys(leaking, ("Leak", "it gives a held-out row away"))
+        for leaks_of_file in self._against.leaks(fresh) if self._against is not None else ():
+            found |= {row: ("Leak", f"it gives away {place}") for row, place in leaks_of_file.items()}
         held_out, candidates = set(self._held_out), set(fresh)
         first, second = similar.pairs(questions, float(run.deduplication.threshold), self._check)
         for earlier, row in zip(first.tolist(), second.tolist(), strict=True):
