@@ -68,7 +68,12 @@ def document(
         "verdict": judgement.verdict,
         "candidateDigest": run.candidate_digest,
         "baseDigest": run.base_digest,
-        "heldOut": {"uri": run.held_out.uri, "digest": run.held_out_digest, "rows": _rows(run, answers)},
+        "heldOut": {
+            "uri": run.held_out.uri,
+            "digest": run.held_out_digest,
+            "rows": _rows(run, answers),
+            **({"compared": run.held_out_compared} if run.held_out_compared is not None else {}),
+        },
         "server": server,
         "generation": run.generation.to_json(),
         "statistics": run.statistics.to_json(),

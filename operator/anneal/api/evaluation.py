@@ -51,7 +51,7 @@ class SealedRows(ApiModel):
 
     uri: PvcUri = Field(
         description="JSON Lines file, pvc://claim/path, written like the file of status.heldOutUri. It must not be"
-        " among any data that is trained on; nobody checks that."
+        " among any data that is trained on: name it in dataset.leakCheck.against of the FineTuneJob, which looks."
     )
     digest: Digest = Field(description="Digest that it must have, as sha256sum tells it.")
 
@@ -163,6 +163,11 @@ class EvaluationStatus(ApiModel):
         max_length=64,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="Of them those of the categories in metrics[].only, where the FineTuneJob's status tells.",
+    )
+    held_out_compared: bool | None = Field(
+        default=None,
+        description="Of sealed rows, whether the FineTuneJob compared what it trained on with that very file"
+        " (dataset.leakCheck.against) by the digest in its status.",
     )
     dataset_uses: int | None = Field(
         default=None,

@@ -265,6 +265,9 @@ class EvaluateRun(ApiModel):
     )
     held_out: MountedPath = Field(description="JSON Lines file of the held-out rows.")
     held_out_digest: Digest = Field(description="Digest that this file must have.")
+    held_out_compared: bool | None = Field(
+        default=None, description="Whether training rows were compared with this file, where it is one of sealed rows."
+    )
     generation: Generation = Field(description="How answers are generated.")
     metrics: list[Metric] = Field(description="How answers are scored.")
     gates: list[Gate] = Field(description="What must hold.")

@@ -145,6 +145,15 @@ def test_the_page_shows_answers_and_runs_nothing() -> None:
     assert "90.0 % (55.5 % to 99.8 %), demanded at least 80.0 %. About 108 held-out rows" in seen.text
 
 
+def test_the_report_says_whether_training_rows_were_compared_with_sealed_ones() -> None:
+    for compared, said in ((True, "trained on none that gives one away"), (False, "Nobody looked"), (None, "")):
+        case = Case(heldOutCompared=compared)
+        report = case.report()
+        assert report["heldOut"].get("compared") is compared
+        seen = Page(page(case.run, report, case.rows, case.answers, case.scores))
+        assert (said in seen.text, "Sealed rows" in seen.text) == (True, compared is not None)
+
+
 def test_ticks_lose_no_digits() -> None:
     ticks = scale_of(Axis(0.00005, 0.00025, 0.0001), lambda x: f"{x:.7g}")
     assert ">0.0001<" in ticks

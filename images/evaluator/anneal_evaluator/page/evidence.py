@@ -15,6 +15,10 @@ _NAME = 60  # characters of a category, a label or the name of a hosted model
 _CONFUSED = 20  # pairs of labels
 Written = Callable[[str | float], str]
 
+_COMPARED = {
+    True: "The FineTuneJob compared its training rows with this very file, and trained on none that gives one away.",
+    False: "Nobody looked whether training rows give them away: dataset.leakCheck.against did not name this very file.",
+}
 _METHODS = {
     "Wilson": "Wilson score interval",
     "ClopperPearson": "Clopper-Pearson exact interval",
@@ -176,6 +180,11 @@ def provenance(report: dict[str, Any]) -> str:
         ("Candidate", code(report["candidateDigest"])),
         ("Base", code(report["baseDigest"])),
         ("Held-out rows", f"{code(report['heldOut']['digest'])} {escape(report['heldOut']['uri'])}"),
+        *(
+            [("Sealed rows", _COMPARED[compared])]
+            if (compared := report["heldOut"].get("compared")) is not None
+            else []
+        ),
         ("Server", escape(report["server"])),
         ("Generation", escape(", ".join(f"{key} {value}" for key, value in generation.items()))),
         ("Statistics", escape(", ".join(f"{key} {value}" for key, value in chosen.items()))),

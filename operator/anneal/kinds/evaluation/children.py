@@ -159,6 +159,7 @@ def _evaluate_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> Evaluat
         incumbents=subject.incumbent_digests,
         held_out=mounted(location(subject.held_out_uri)),
         held_out_digest=subject.dataset_digest,
+        held_out_compared=seen.status.get("heldOutCompared"),
         generation=spec.generation,
         metrics=spec.metrics,
         gates=spec.gates,

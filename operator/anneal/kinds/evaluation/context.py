@@ -35,6 +35,7 @@ RECORDED = (
     "datasetDigest",
     "heldOutCount",
     "heldOutCategories",
+    "heldOutCompared",
     "datasetUses",
     "trainingCost",
     "incumbents",

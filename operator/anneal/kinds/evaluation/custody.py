@@ -25,6 +25,12 @@ def uses(others: Iterable[Object], dataset: str) -> int:
     return 1 + max((e["status"].get("datasetUses") or 1 for e in _on(others, dataset)), default=0)
 
 
+def is_compared(job: Object | None, dataset: str) -> bool:
+    """Whether a FineTuneJob recorded that no row that it trained on gives rows of that digest away."""
+    compared = (((job or {}).get("status") or {}).get("dataset") or {}).get("compared") or ()
+    return any(file.get("digest") == dataset for file in compared)
+
+
 def earlier(others: Iterable[Object], dataset: str, subject: str, order: tuple[str, str] | None) -> Object | None:
     """An Evaluation of that candidate on those rows, which was first; None when there is none.
 

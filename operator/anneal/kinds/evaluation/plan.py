@@ -201,7 +201,11 @@ def candidate_is_new(ctx: Context) -> Decision | None:
     subject = ctx.subject_from(ctx.newcomer)
     updates = {
         **subject.to_json(),
-        **({"heldOutCount": ctx.newcomer.held_out_count} if ctx.spec.sealed is None else {}),
+        **(
+            {"heldOutCount": ctx.newcomer.held_out_count}
+            if ctx.spec.sealed is None
+            else {"heldOutCompared": custody.is_compared(ctx.candidate, subject.dataset_digest)}
+        ),
         **({"heldOutCategories": [c.to_json() for c in counted]} if (counted := ctx.held_out_categories) else {}),
         **({"trainingCost": paid} if (paid := training_cost(ctx.candidate)) is not None else {}),
         "datasetUses": custody.uses(ctx.others, subject.dataset_digest),

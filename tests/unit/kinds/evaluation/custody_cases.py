@@ -41,10 +41,12 @@ class Case:
     status: Json = field(default_factory=dict)
     sealed: Json | None = None
     published: Json = field(default_factory=lambda: ARTIFACT)
+    compared: list[Json] | None = None
 
     @property
     def seen(self) -> Seen:
-        done = {**DONE, "status": {**DONE["status"], "artifact": self.published}}
+        data = {"dataset": {"compared": self.compared}} if self.compared is not None else {}
+        done = {**DONE, "status": {**DONE["status"], **data, "artifact": self.published}}
         spec = {"sealed": self.sealed, "gates": [ABSOLUTE]}
         given = at(self.status, job=None if self.status else done, spec=spec, claims=("hub", "models", "vault"))
         return replace(given, found={**given.found, Listing("Evaluation"): (given.obj, *self.others)})

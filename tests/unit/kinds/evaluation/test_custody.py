@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from tests.support.builders import digest
 from tests.unit.kinds.evaluation.custody_cases import CASES, SEALED, STARTED, Case
@@ -53,6 +56,34 @@ def test_sealed_rows_are_asked_instead_of_those_that_were_held_out() -> None:
     pod = job["spec"]["template"]["spec"]
     (evaluator,) = pod["containers"]
     assert "/claims/vault" in {m["mountPath"] for m in evaluator["volumeMounts"] if m.get("readOnly")}
+
+
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [
+        (None, False),
+        ([], False),
+        ([{"digest": digest("others"), "rows": 9, "leaks": 0}], False),
+        (
+            [{"digest": digest("others"), "rows": 9, "leaks": 0}, {"digest": digest("sealed"), "rows": 5, "leaks": 2}],
+            True,
+        ),
+    ],
+)
+def test_it_is_recorded_whether_training_rows_were_compared_with_the_sealed_file(
+    compared: list[dict[str, Any]] | None, said: bool
+) -> None:
+    """By digest: another file under the same name was not compared."""
+    recorded = Case([], 1, sealed=SEALED, compared=compared).decided.status
+    assert recorded["heldOutCompared"] is said
+    started = replace(
+        CASES["sealed, both started at once, this one is first"], status={**STARTED, "heldOutCompared": said}
+    )
+    config_map, _ = started.decided.apply
+    run = parse_run(config_map["data"]["run.json"])
+    assert isinstance(run, EvaluateRun)
+    assert run.held_out_compared is said
+    assert "heldOutCompared" not in CASES["the first"].decided.status
 
 
 def test_others_are_looked_at_until_the_start_and_for_sealed_rows_to_the_end() -> None:
