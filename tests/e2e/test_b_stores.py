@@ -117,7 +117,7 @@ def test_the_base_of_an_image_is_known_by_digest_and_kept(stores: Stores, traine
 def test_the_copy_is_in_the_registry_under_the_digest_in_status(stores: Stores, trained: Object) -> None:
     copy = trained["artifact"]["mirrorUri"]
     repository, _, digest = copy.partition("@")
-    assert repository == f"oci://{stores.registry.host}/models/animals:v1"
+    assert repository == f"oci://{stores.registry.host}/models/animals"
     assert digest in stores.registry.blobs()
 
 

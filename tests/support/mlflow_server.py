@@ -77,7 +77,7 @@ def mlflow_server(folder: Path, key_file: Path, ca_file: Path, address: str = HE
     """The server with its database in `folder`, for as long as the block lasts."""
     port = free_port(address)
     arguments = [
-        "--host", address, "--port", str(port), "--workers", "1",
+        "--host", address, "--port", str(port), "--workers", "1", "--allowed-hosts", f"{address}:{port}",
         "--backend-store-uri", f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "artifacts"),
         "--uvicorn-opts", f"--ssl-keyfile {key_file} --ssl-certfile {ca_file}",
     ]  # fmt: skip

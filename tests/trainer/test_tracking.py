@@ -91,7 +91,8 @@ def test_what_is_wrong_with_the_secret_is_said(job: Job, run: PublishRun, keys: 
     ("status", "body", "said"),
     [
         (403, b'{"error_code": "PERMISSION_DENIED", "message": "not yours"}', "403 PERMISSION_DENIED: not yours"),
-        (503, b"down", "it answered 503 Service Unavailable"),
+        (403, b"Invalid Host header", "it answered 403 Forbidden: Invalid Host header"),
+        (503, b"<html>down</html>", "it answered 503 Service Unavailable"),
         (200, b"<html>", "no JSON object: is it an MLflow server?"),
         (200, b"{}", "its answer has no 'experiment'"),
     ],

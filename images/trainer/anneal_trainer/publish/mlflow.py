@@ -42,7 +42,7 @@ class _Refused(Exception):  # noqa: N818 - an answer
     """The server answered with an error: its code, and its sentence."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"it answered {status} {code}: {message[:200]}")
+        super().__init__(f"it answered {status} {code}" + (f": {message[:200]}" if message else ""))
         self.status, self.code = status, code
 
 
@@ -117,11 +117,17 @@ def _parsed(status: int, phrase: str, answer: bytes) -> dict[str, Any]:
     except ValueError:
         document = None
     if status != http.client.OK:
-        told = document if isinstance(document, dict) else {}
+        told = document if isinstance(document, dict) else {"message": _plain(answer)}
         raise _Refused(status, str(told.get("error_code", phrase)), str(told.get("message", "")))
     if not isinstance(document, dict):
         raise _Refused(status, "no JSON object", "is it an MLflow server?")
     return document
+
+
+def _plain(answer: bytes) -> str:
+    """Text that people can read: MLflow itself tells in such that it was called by a host that it does not allow."""
+    text = " ".join(answer.decode(errors="replace").split())
+    return text if text.isprintable() and not text.startswith("<") else ""
 
 
 def _client(credentials: Credentials, leash: Leash) -> _Client:
