@@ -1,20 +1,23 @@
 """Rows with tools whose answers are JSON: read, trained, and judged by form, by value and by a guard.
 
-The base is a tiny model whose template knows tools; what it learns is the form. The provider has an opinion of its own
-each time, so it is asked twice and by batches.
+The job has it all elsewhere: its base, a tiny model whose template knows tools, in a registry; its rows in S3; a copy of
+its artifact in the registry; its curve in MLflow. The provider has an opinion of its own each time, so it is asked
+twice, by batches.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from tests.e2e import outside
 from tests.e2e.conftest import Anneal, Object
 from tests.e2e.samples import evaluation, job
+from tests.e2e.stores import BUCKET, REGISTRY, TRACKER, Stores, stores
 from tests.support.tiny_model import TOOLS_TEMPLATE, write_base, write_tokenizer
 
+from anneal.api.artifacts import base_model_digest
 from anneal.api.conditions import is_true
 
 pytestmark = pytest.mark.e2e
@@ -102,31 +105,48 @@ def over(obj: Object) -> bool:
 
 
 @pytest.fixture(scope="module")
-def trained(anneal: Anneal, world: None, tmp_path_factory: pytest.TempPathFactory) -> Object:
-    """The job's status when it has ended."""
+def services(anneal: Anneal, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    if anneal.kubernetes.local is None:
+        pytest.skip("pods of a cluster elsewhere cannot reach services of this machine")
+    with stores(tmp_path_factory.mktemp("stores"), anneal.kubernetes.local.host_address) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def base_digest(services: Stores, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of the model that is in the registry."""
     base = tmp_path_factory.mktemp("tools")
     write_base(base, max_position_embeddings=1024)
     write_tokenizer(base, TOOLS_TEMPLATE)
-    anneal.put("hub", {f"tools/{file.name}": file.read_bytes() for file in Path(base).iterdir()})
-    anneal.put("hub", {"structured/rows.jsonl": rows()})
-    dataset = {
-        "category": "metadata.topic",
-        "cleaning": {"languages": ["en"]},
-        "split": {"heldOut": HELD_OUT},
-        "leakCheck": {"threshold": "1"},  # requests are alike on purpose
-    }
-    anneal.apply(
-        job(
-            NAME,
-            "pvc://hub/structured/rows.jsonl",
-            model={"uri": "pvc://hub/tools"},
-            lora=None,
-            full={},
-            dataset=dataset,
-            training={"maxSteps": 150, "tokensPerStep": 4096, "maxLength": 1024, "learningRate": "5e-3"},
-            resources={"cpu": "200m", "memory": "1500Mi"},
-        )
+    services.push(base, "bases/tools:v1", tmp_path_factory.mktemp("push"))
+    return base_model_digest(base)
+
+
+@pytest.fixture(scope="module")
+def trained(anneal: Anneal, world: None, services: Stores, base_digest: str) -> Object:
+    """The job's status when it has ended."""
+    services.s3.client().create_dir("training")
+    services.s3.put("training/rows.jsonl", rows().encode())
+    registry = f"oci://{services.registry.host}"
+    wanted = job(
+        NAME,
+        "s3://training/rows.jsonl",
+        model={"uri": f"{registry}/bases/tools:v1", "cache": "pvc://models/bases", "secretRef": {"name": REGISTRY}},
+        lora=None,
+        full={},
+        dataset={
+            "category": "metadata.topic",
+            "cleaning": {"languages": ["en"]},
+            "split": {"heldOut": HELD_OUT},
+            "leakCheck": {"threshold": "1"},  # requests are alike on purpose
+        },
+        training={"maxSteps": 150, "tokensPerStep": 4096, "maxLength": 1024, "learningRate": "5e-3"},
+        resources={"cpu": "200m", "memory": "1500Mi"},
+        output={"mirror": {"uri": f"{registry}/models/structured", "secretRef": {"name": REGISTRY}}},
+        tracking={"mlflow": {"secretRef": {"name": TRACKER}, "experiment": NAME}},
     )
+    wanted["spec"]["dataset"]["sources"][0] |= {"endpoint": services.s3.endpoint, "secretRef": {"name": BUCKET}}
+    anneal.apply(*services.secrets(), wanted)
     ended = anneal.wait("FineTuneJob", NAME, over, 300)
     assert is_true(ended, "Complete"), ended["status"]["message"]
     status: Object = ended["status"]
@@ -142,6 +162,28 @@ def judged(anneal: Anneal, trained: Object) -> Object:
     return status
 
 
+def test_the_base_of_an_image_is_known_by_digest_and_kept(trained: Object, base_digest: str) -> None:
+    assert trained["resolved"]["model"].startswith("sha256:")
+    assert trained["model"]["digest"] == base_digest
+    assert trained["artifact"]["baseUri"].startswith("pvc://models/bases/")
+
+
+def test_the_copy_is_in_the_registry_under_the_digest_in_status(services: Stores, trained: Object) -> None:
+    repository, _, digest = trained["artifact"]["mirrorUri"].partition("@")
+    assert repository == f"oci://{services.registry.host}/models/structured"
+    assert digest in services.registry.blobs()
+
+
+def test_the_curve_is_in_mlflow_with_the_artifact_that_it_led_to(services: Stores, trained: Object) -> None:
+    experiment = services.mlflow.ask(f"experiments/get-by-name?experiment_name={NAME}")["experiment"]["experiment_id"]
+    (run,) = services.mlflow.ask("runs/search", {"experiment_ids": [experiment]})["runs"]
+    tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+    assert tags["anneal.dev/artifact"] == trained["artifact"]["digest"]
+    assert trained["tracking"]["runUri"].endswith(run["info"]["run_id"])
+    loss = services.mlflow.ask(f"metrics/get-history?run_id={run['info']['run_id']}&metric_key=loss")["metrics"]
+    assert loss[-1]["step"] == trained["training"]["steps"]
+
+
 def test_a_language_that_is_not_wanted_is_left_out(trained: Object) -> None:
     left_out = {count["reason"]: count["rows"] for count in trained["dataset"]["leftOut"]}
     assert left_out["Language"] == 1
@@ -149,9 +191,9 @@ def test_a_language_that_is_not_wanted_is_left_out(trained: Object) -> None:
 
 
 def test_answers_that_are_json_pass_where_prose_does_not(judged: Object) -> None:
-    scores = {(r["model"], r["metric"]): float(r["score"]) for r in judged["results"]}
-    assert scores["candidate", "form"] > 0.5
-    assert scores["provider", "form"] == 0
+    values = {(r["model"], r["metric"]): float(r["value"]) for r in judged["results"]}
+    assert values["candidate", "form"] > 0.5
+    assert values["provider", "form"] == 0
     form, either, *_ = judged["gates"]
     assert (form["outcome"], either["outcome"]) == ("Passed", "Passed")
     assert either["passed"][0] == "form superiority over provider"
