@@ -1,7 +1,7 @@
 """Rows with tools whose answers are JSON: read, trained, and judged by form, by value and by a guard.
 
-The job has it all elsewhere: its base, a tiny model whose template knows tools, in a registry; its rows in S3; a copy of
-its artifact in the registry; its curve in MLflow. The provider has an opinion of its own each time, so it is asked
+The job has it all elsewhere: its base, a tiny model whose template knows tools, in a registry; its rows in S3; a copy
+of its artifact in the registry; its curve in MLflow. The provider has an opinion of its own each time, so it is asked
 twice, by batches.
 """
 
@@ -196,7 +196,7 @@ def test_answers_that_are_json_pass_where_prose_does_not(judged: Object) -> None
     assert values["provider", "form"] == 0
     form, either, *_ = judged["gates"]
     assert (form["outcome"], either["outcome"]) == ("Passed", "Passed")
-    assert either["passed"][0] == "form superiority over provider"
+    assert "form superiority over provider" in either["passed"]
 
 
 def test_a_provider_is_asked_twice_by_batches_and_paid_by_their_tariff(judged: Object) -> None:
