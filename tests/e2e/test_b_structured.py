@@ -35,7 +35,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 GERMAN = "Bitte schalte das Licht im Wohnzimmer aus, bevor du heute Abend das Haus verlässt."
-ROWS, HELD_OUT = 60, 12
+ROWS, HELD_OUT, BENCHMARK = 60, 12, 6
 PRICE = {
     "inputPerMillion": "1000",
     "outputPerMillion": "10000",
@@ -127,6 +127,9 @@ def trained(anneal: Anneal, world: None, services: Stores, base_digest: str) -> 
     """The job's status when it has ended."""
     services.s3.client().create_dir("training")
     services.s3.put("training/rows.jsonl", rows().encode())
+    services.s3.put("training/benchmark.jsonl", "\n".join(json.dumps(row(n)) for n in range(BENCHMARK)).encode())
+    bucket = {"endpoint": services.s3.endpoint, "secretRef": {"name": BUCKET}}
+    benchmark = {"uri": "s3://training/benchmark.jsonl", **bucket}
     registry = f"oci://{services.registry.host}"
     wanted = job(
         NAME,
@@ -138,14 +141,14 @@ def trained(anneal: Anneal, world: None, services: Stores, base_digest: str) -> 
             "category": "metadata.topic",
             "cleaning": {"languages": ["en"]},
             "split": {"heldOut": HELD_OUT},
-            "leakCheck": {"threshold": "1"},  # requests are alike on purpose
+            "leakCheck": {"threshold": "1", "against": [benchmark]},  # requests are alike on purpose
         },
         training={"maxSteps": 150, "tokensPerStep": 4096, "maxLength": 1024, "learningRate": "5e-3"},
         resources={"cpu": "200m", "memory": "1500Mi"},
         output={"mirror": {"uri": f"{registry}/models/structured", "secretRef": {"name": REGISTRY}}},
         tracking={"mlflow": {"secretRef": {"name": TRACKER}, "experiment": NAME}},
     )
-    wanted["spec"]["dataset"]["sources"][0] |= {"endpoint": services.s3.endpoint, "secretRef": {"name": BUCKET}}
+    wanted["spec"]["dataset"]["sources"][0] |= bucket
     anneal.apply(*services.secrets(), wanted)
     ended = anneal.wait("FineTuneJob", NAME, over, 300)
     assert is_true(ended, "Complete"), ended["status"]["message"]
@@ -188,6 +191,13 @@ def test_a_language_that_is_not_wanted_is_left_out(trained: Object) -> None:
     left_out = {count["reason"]: count["rows"] for count in trained["dataset"]["leftOut"]}
     assert left_out["Language"] == 1
     assert trained["dataset"]["counts"]["heldOut"] == HELD_OUT
+
+
+def test_rows_of_a_benchmark_are_not_trained_on(trained: Object) -> None:
+    (compared,) = trained["dataset"]["compared"]
+    left_out = {count["reason"]: count["rows"] for count in trained["dataset"]["leftOut"]}
+    assert compared["rows"] == BENCHMARK
+    assert left_out["LeakAgainst"] == compared["leaks"] > 0
 
 
 def test_answers_that_are_json_pass_where_prose_does_not(judged: Object) -> None:
