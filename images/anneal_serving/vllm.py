@@ -1,7 +1,8 @@
 """What vLLM is told about the models of a run: one file of its own options, which are those of its command line.
 
 One server holds one base model, the adapters beside it, and one chat template. A run that needs more is refused before
-the server is started, in a sentence; so is an adapter of a kind that vLLM would refuse minutes later, in its log.
+the server is started, in a sentence; so is an adapter that vLLM would refuse minutes later, in its log, and one that it
+would load and never apply, so that a base would be judged and served in the place of the tuned model.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CACHE_MEMORY = "1Gi"
 #: Makes vLLM choose the longest that its cache can hold, up to what the model reads.
 LONGEST = -1
+#: How configurations of models call the number of their routed experts.
+EXPERTS = ("n_routed_experts", "num_local_experts", "num_experts")
 _OTHERWISE = "Serve them with Triton (triton: {}), or leave one of them out."
+_ADVICE = "Train with output.merge: true, which needs no adapter, or serve it with Triton (triton: {})."
 
 
 class UnservableError(ValueError):
@@ -54,6 +58,8 @@ def configuration(run: ServeRun, settings: VLLM) -> dict[str, Any]:
         "language-model-only": True,
         "disable-access-log-for-endpoints": "/health,/metrics",
     }
+    if adapters:
+        _check_base(Path(options["model"]), next(iter(adapters)), run.accelerators)
     return {**options, **_hardware(run.accelerators, settings), **_lora(adapters)}
 
 
@@ -66,6 +72,21 @@ def _base(parts: dict[str, tuple[str, str]]) -> str:
                 f"vLLM holds one base model, but {first} needs {base} and {name} needs {other}. {_OTHERWISE}"
             )
     return base
+
+
+def _check_base(base: Path, name: str, accelerators: int) -> None:
+    """Raises UnservableError where vLLM 0.32 does not start with adapters on this base, or applies none of them."""
+    config = json.loads((base / "config.json").read_bytes())
+    if config.get("model_type") == "llama4":
+        raise UnservableError(
+            f"{name} is an adapter on a Llama 4 with a vision tower, whose layers vLLM calls by other names: it would"
+            f" load the adapter and answer as the base. {_ADVICE}"
+        )
+    language = {**config, **(config.get("text_config") or {})}
+    if not accelerators and any(language.get(key) for key in EXPERTS):
+        raise UnservableError(
+            f"{name} is an adapter on a model with experts, with which vLLM does not start on CPU. {_ADVICE}"
+        )
 
 
 def _tokenizer(models: list[ServedModel]) -> str:
@@ -104,14 +125,19 @@ def _lora(adapters: dict[str, str]) -> dict[str, Any]:
 
 
 def _rank(name: str, adapter: str) -> int:
-    """The largest rank of an adapter. Raises UnservableError for one that vLLM does not load."""
+    """The largest rank of an adapter. Raises UnservableError for one that vLLM does not load or apply."""
     config = json.loads((Path(adapter) / ADAPTER_CONFIG).read_bytes())
-    advice = "Train with output.merge: true, which needs no adapter, or serve it with Triton (triton: {})."
     if config.get("use_dora"):
-        raise UnservableError(f"The adapter of {name} is a DoRA, which vLLM does not load. {advice}")
+        raise UnservableError(f"The adapter of {name} is a DoRA, which vLLM does not load. {_ADVICE}")
+    # Read once, when the base is loaded, and multiplied into others (latent attention).
+    if "kv_b_proj" in json.dumps(config.get("target_modules")):
+        raise UnservableError(
+            f"The adapter of {name} is also on kv_b_proj, where vLLM never applies it: answers would be wrong."
+            f" Leave it out of lora.targetModules. {_ADVICE}"
+        )
     rank = max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
     if rank > RANKS[-1]:
         raise UnservableError(
-            f"The adapter of {name} has rank {rank}; vLLM loads adapters of at most {RANKS[-1]}. {advice}"
+            f"The adapter of {name} has rank {rank}; vLLM loads adapters of at most {RANKS[-1]}. {_ADVICE}"
         )
     return rank

@@ -1,5 +1,6 @@
-"""Adapters that we trained, in the real vLLM: for each dense family, every token is as probable as it should be.
+"""Adapters that we trained, in the real vLLM: for each family, every token is as probable as it should be.
 
+Adapters where vLLM on CPU applies them, else the merged model (docs/models.md says which, and why).
 One process for all: importing vLLM takes longer than all of them.
 """
 
@@ -15,16 +16,30 @@ import pytest
 import torch
 from peft import PeftModel
 from tests.support.families import write_family
-from tests.support.vllm_host import WIDE, prepare
+from tests.support.vllm_host import LATENT, WIDE, prepare
 from tests.trainer.job import FAST, Job
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from anneal.api.methods import Lora, Method
 
 pytestmark = pytest.mark.integration
 
-FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
-TEXT = "«user» 7: please please light on<|end|>«assistant» On1".encode()
+#: Per family, the shape that vLLM's kernels for CPUs have, and what of it is published.
+FAMILIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "llama": (WIDE, ("adapter",)),
+    "qwen2": (WIDE, ("adapter",)),
+    "qwen3": (WIDE, ("adapter",)),
+    "mistral": (WIDE, ("adapter",)),
+    "mistral3": (WIDE, ("adapter", "merged")),
+    # Chunks are of whole pages of the cache, and vLLM leaves the tuning of temperature (floor_scale) to long contexts.
+    "llama4": ({**WIDE, "attention_chunk_size": 128, "floor_scale": 8192}, ("merged",)),
+    "deepseek_v3": (LATENT, ("merged",)),
+}
+#: Adapters on R1's attention, as far as vLLM applies them: not on kv_b_proj, and on CPU not beside experts.
+DENSE_LATENT = {**LATENT, "first_k_dense_replace": 2}
+APPLIED = ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"]
+#: Longer than the windows and chunks of all families.
+TEXT = ("«user» 7: please please light on<|end|>«assistant» On1" * 3).encode()
 
 
 def log_probabilities(model: Any, tokens: list[int]) -> list[float]:
@@ -35,23 +50,59 @@ def log_probabilities(model: Any, tokens: list[int]) -> list[float]:
     return found
 
 
-def test_an_adapter_that_we_trained_is_the_same_in_vllm(tmp_path: Path) -> None:
-    """Prepared, trained and published as pods do it; every token has the probability that transformers gives it."""
-    tasks, expected = [], []
-    for family in FAMILIES:
-        base = tmp_path / family / "base"
-        write_family(base, family, **WIDE)
-        job = Job(base, tmp_path / family, training=FAST, method=Method(lora=Lora(rank=4, alpha=32)))
+def load(folder: Path, family: str) -> Any:
+    auto = AutoModelForImageTextToText if family == "mistral3" else AutoModelForCausalLM
+    return auto.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+class Asked:
+    """Models to ask vLLM about, each with what transformers says of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tokens = list(TEXT)
+        self.tasks: list[dict[str, Any]] = []
+        self.expected: list[dict[str, list[float]]] = []
+        self.named: list[str] = []
+
+    def family(self, family: str, shape: dict[str, Any], contents: tuple[str, ...], targets: list[str]) -> None:
+        root = self.root / str(len(self.named))
+        base = root / "base"
+        write_family(base, family, **shape)
+        bare = log_probabilities(load(base, family), self.tokens)
+        if "adapter" in contents:
+            adapter = self._published(base, root / "adapter", targets, merge=False)
+            tuned = log_probabilities(PeftModel.from_pretrained(load(base, family), adapter).eval(), self.tokens)
+            self._ask(family, base, {"base": None, "adapter": str(adapter)}, {"base": bare, "adapter": tuned})
+        else:
+            self._ask(family, base, {"base": None}, {"base": bare})
+        if "merged" in contents:
+            merged = self._published(base, root / "merged", targets, merge=True)
+            said = log_probabilities(load(merged, family), self.tokens)
+            assert max(abs(a - b) for a, b in zip(bare, said, strict=True)) > 0.05, family
+            self._ask(f"{family} merged", merged, {"merged": None}, {"merged": said})
+
+    def _published(self, base: Path, root: Path, targets: list[str], merge: bool) -> Path:
+        root.mkdir(parents=True)
+        method = Method(lora=Lora(rank=4, alpha=32, target_modules=targets))
+        job = Job(base, root, training=FAST, method=method, merge=merge)
         result = job.published()
         assert result.publish is not None, result.message
-        adapter = job.output / result.publish.uri.rpartition("/")[2]
-        tokens = list(TEXT)
-        tasks.append({"base": str(base), "adapter": str(adapter), "tokens": tokens})
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-        bare = log_probabilities(model, tokens)
-        tuned = log_probabilities(PeftModel.from_pretrained(model, adapter).eval(), tokens)
-        expected.append({"base": bare, "adapter": tuned})
-    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+        return job.output / result.publish.uri.rpartition("/")[2]
+
+    def _ask(self, name: str, model: Path, adapters: dict[str, str | None], said: dict[str, list[float]]) -> None:
+        self.tasks.append({"model": str(model), "adapters": adapters, "tokens": self.tokens})
+        self.expected.append(said)
+        self.named.append(name)
+
+
+def test_what_we_trained_is_the_same_in_vllm(tmp_path: Path) -> None:
+    """Prepared, trained and published as pods do it; every token has the probability that transformers gives it."""
+    asked = Asked(tmp_path)
+    for family, (shape, contents) in FAMILIES.items():
+        asked.family(family, shape, contents, [])
+    asked.family("deepseek_v3", DENSE_LATENT, ("adapter",), APPLIED)
+    (tmp_path / "tasks.json").write_text(json.dumps(asked.tasks))
     script = Path(__file__).parents[1] / "support/vllm_families.py"
     done = subprocess.run(
         [str(prepare()), str(script), str(tmp_path / "tasks.json")],
@@ -62,7 +113,9 @@ def test_an_adapter_that_we_trained_is_the_same_in_vllm(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    for family, ours, theirs in zip(FAMILIES, expected, found, strict=True):
-        for name in ("base", "adapter"):
-            assert theirs[name] == pytest.approx(ours[name], abs=1e-3), (family, name)
-        assert max(abs(a - b) for a, b in zip(ours["base"], ours["adapter"], strict=True)) > 0.05, family
+    for named, ours, theirs in zip(asked.named, asked.expected, found, strict=True):
+        assert theirs.keys() == ours.keys()
+        for name, expected in ours.items():
+            assert theirs[name] == pytest.approx(expected, abs=1e-3), (named, name)
+        if "adapter" in ours:
+            assert max(abs(a - b) for a, b in zip(ours["base"], ours["adapter"], strict=True)) > 0.05, named

@@ -53,9 +53,9 @@ _EYE: dict[str, Any] = {
 }
 
 
-def mistral3() -> Any:
+def mistral3(**changes: Any) -> Any:
     """Mistral Small 3.1 and 3.2: a Mistral with a vision tower whose layers are called as its own are."""
-    text = {**SHAPE, "model_type": "mistral", "head_dim": 8, "sliding_window": None}
+    text = {**SHAPE, "model_type": "mistral", "head_dim": 8, "sliding_window": None, **changes}
     vision = {**_EYE, "model_type": "pixtral", "intermediate_size": 32, "head_dim": 8}
     return Mistral3ForConditionalGeneration(
         Mistral3Config(text_config=text, vision_config=vision, tie_word_embeddings=False)
@@ -77,11 +77,11 @@ def llama4_text(**changes: Any) -> dict[str, Any]:
     }
 
 
-def llama4() -> Any:
+def llama4(**changes: Any) -> Any:
     """Scout and Maverick: as they are published, with their vision tower."""
     vision = {**_EYE, "intermediate_size": 64}
     vision |= dict.fromkeys(("vision_output_dim", "projector_input_dim", "projector_output_dim"), 16)
-    return Llama4ForConditionalGeneration(Llama4Config(text_config=llama4_text(), vision_config=vision))
+    return Llama4ForConditionalGeneration(Llama4Config(text_config=llama4_text(**changes), vision_config=vision))
 
 
 def deepseek_v3(**changes: Any) -> Any:
@@ -97,6 +97,8 @@ def deepseek_v3(**changes: Any) -> Any:
         "first_k_dense_replace": 1,
         "q_lora_rank": 16,
         "kv_lora_rank": 16,
+        "topk_method": "noaux_tc",  # transformers takes this and the next for granted; R1's own config tells others
+        "scoring_func": "sigmoid",
         "qk_nope_head_dim": 8,
         "qk_rope_head_dim": 8,
         "v_head_dim": 8,

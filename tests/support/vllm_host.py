@@ -21,6 +21,17 @@ SOURCES = [REPOSITORY / "operator", REPOSITORY / "images"]
 PINS = REPOSITORY / "images/vllm-cpu/requirements.txt"
 #: The smallest heads that vLLM's kernels for CPUs have.
 WIDE = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+#: The one shape of latent attention that they have: R1's cache, with few and small heads.
+LATENT = {
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "q_lora_rank": 32,
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+}
 #: Long on a busy machine: three processes import torch, one after the other.
 START_SECONDS = 600.0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.serving.test_layout import Files, write_artifact
 
-from anneal.api.artifacts import MANIFEST_FILE, digest_of_bytes, read_manifest
+from anneal.api.artifacts import MANIFEST_FILE, base_model_digest, digest_of_bytes, read_manifest
 from anneal.api.runs import MountedPath, ServedModel, ServeRun
 from anneal.api.runtimes import VLLM
 from anneal_serving import layout
@@ -118,9 +118,45 @@ def test_two_whole_models_are_refused(files: Files, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [({"r": 8, "use_dora": True}, "is a DoRA, which vLLM does not load"), ({"r": 600}, "has rank 600")],
+    [
+        ({"r": 8, "use_dora": True}, "is a DoRA, which vLLM does not load"),
+        ({"r": 600}, "has rank 600"),
+        ({"r": 8, "target_modules": ["o_proj", "kv_b_proj"]}, "is also on kv_b_proj, where vLLM never applies it"),
+    ],
 )
-def test_an_adapter_that_vllm_does_not_load_is_refused(files: Files, config: dict[str, Any], sentence: str) -> None:
+def test_an_adapter_that_vllm_does_not_load_or_apply_is_refused(
+    files: Files, config: dict[str, Any], sentence: str
+) -> None:
     (files.artifact / "adapter_config.json").write_text(json.dumps(config))
     assert sentence in (said := refused(run(files, files.candidate)))
     assert "Train with output.merge: true" in said
+
+
+def on_base(files: Files, **config: Any) -> list[ServedModel]:
+    """Candidate and base, when the base is configured like this."""
+    (files.base / "config.json").write_text(json.dumps(config))
+    digest = base_model_digest(files.base)
+    write = read_manifest(files.artifact).model_copy(update={"base_digest": digest})
+    (files.artifact / MANIFEST_FILE).write_text(json.dumps(write.to_json()))
+    candidate = files.candidate.model_copy(update={"base_digest": digest, "adapter_digest": write.digest})
+    return [candidate, files.bare.model_copy(update={"base_digest": digest})]
+
+
+@pytest.mark.parametrize("config", [{"n_routed_experts": 8}, {"text_config": {"num_local_experts": 4}}])
+def test_on_cpu_an_adapter_on_a_model_with_experts_is_refused(files: Files, config: dict[str, Any]) -> None:
+    models = on_base(files, **config)
+    sentence = refused(run(files, *models))
+    assert "candidate is an adapter on a model with experts, with which vLLM does not start on CPU. Train" in sentence
+    assert "lora-modules" in told(files, run(files, *models, accelerators=1))
+    assert "enable-lora" not in told(files, run(files, models[1]))
+
+
+def test_an_adapter_on_a_llama_4_with_eyes_would_not_be_applied_and_is_refused(files: Files) -> None:
+    models = on_base(files, model_type="llama4")
+    assert "it would load the adapter and answer as the base" in refused(run(files, *models, accelerators=8))
+    assert told(files, run(files, models[1]))["model"] == str(files.base)
+
+
+def test_an_adapter_on_a_dense_model_that_sees_is_served(files: Files) -> None:
+    models = on_base(files, model_type="mistral3", text_config={"model_type": "mistral"}, num_experts=0)
+    assert "lora-modules" in told(files, run(files, *models))
