@@ -76,7 +76,7 @@ def https_server(folder: Path, answers: dict[str, Answer], at: Address = Address
         def do_GET(self) -> None:
             server.answers.get(self.path, server.default)(self)
 
-        do_HEAD = do_GET  # noqa: N815
+        do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815
 
         def do_POST(self) -> None:
             if self.path not in server.answers:

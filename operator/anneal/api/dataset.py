@@ -47,12 +47,14 @@ class DatasetSource(ApiModel):
         Rule(
             cel="!self.uri.startsWith('pvc://') || !has(self.secretRef)",
             holds=lambda source: not (source.uri.startswith("pvc://") and source.secret_ref),
-            message="secretRef is for data that is fetched (hf://, s3://, oci://, https://), not for pvc://",
+            message="secretRef is for data that is fetched (hf://, s3://, gs://, oci://, https://), not for pvc://",
         ),
         Rule(
-            cel="!has(self.endpoint) || self.uri.matches('^(hf|s3|oci)://')",
-            holds=lambda source: source.endpoint is None or source.uri.startswith(("hf://", "s3://", "oci://")),
-            message="endpoint is for hf://, s3:// and oci:// alone",
+            cel="!has(self.endpoint) || self.uri.matches('^(hf|s3|gs|oci)://')",
+            holds=lambda source: (
+                source.endpoint is None or source.uri.startswith(("hf://", "s3://", "gs://", "oci://"))
+            ),
+            message="endpoint is for hf://, s3://, gs:// and oci:// alone",
         ),
         Rule(
             cel="!has(self.columns) || !has(self.format) || self.format == 'Auto'",
@@ -62,8 +64,8 @@ class DatasetSource(ApiModel):
     )
 
     uri: SourceUri = Field(
-        description="File of examples: pvc://claim/path, https://host/path, s3://bucket/key, a file of a dataset of a"
-        " Hub, hf://datasets/owner/name[:revision]/path, or the one file of an artifact in a registry,"
+        description="File of examples: pvc://claim/path, https://host/path, s3://bucket/key, gs://bucket/key, a file of"
+        " a dataset of a Hub, hf://datasets/owner/name[:revision]/path, or the one file of an artifact in a registry,"
         " oci://registry/repository[:tag]."
     )
     secret_ref: LocalReference | None = Field(default=None, description=KEYS_DESCRIPTION)

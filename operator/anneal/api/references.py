@@ -2,9 +2,9 @@
 
 `pvc://claim/path` is a path in a PersistentVolumeClaim of the object's own namespace; `hf://owner/name[:revision]` a
 model on a Hugging Face Hub, `hf://datasets/owner/name[:revision]/path` a file of a dataset there; `s3://bucket/key` an
-object (or, for a model, a folder of objects) of an S3 service; `oci://registry/repository[:tag]` an image in a
-container registry; `https://host/path` a file to download. Further schemes are further members of `parse`, and nothing
-else in the control plane looks inside one.
+object (or, for a model, a folder of objects) of an S3 service, `gs://bucket/key` the same of Google Cloud Storage;
+`oci://registry/repository[:tag]` an image in a container registry; `https://host/path` a file to download. Further
+schemes are further members of `parse`, and nothing else in the control plane looks inside one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _HUB_FILE = rf"hf://datasets/{_NAME}/{_NAME}{_REVISION}{_FILE}"
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _S3_FOLDER = rf"s3://{_BUCKET}{_PATH}/?"
 _S3_FILE = rf"s3://{_BUCKET}{_FILE}"
+_GS_BUCKET = r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
+_GS_FOLDER = rf"gs://{_GS_BUCKET}{_PATH}/?"
+_GS_FILE = rf"gs://{_GS_BUCKET}{_FILE}"
 _REGISTRY = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?"
 _PART = r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 _IMAGE = rf"oci://{_REGISTRY}(/{_PART}){{1,16}}"
@@ -37,18 +40,18 @@ _DIGEST = r"@sha256:[a-f0-9]{64}"
 _HTTPS = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[!-~]*"
 
 PVC_PATTERN = rf"^{_PVC}$"
-MIRROR_PATTERN = rf"^({_S3_FOLDER}|{_IMAGE}({_TAG})?)$"
-COPY_PATTERN = rf"^({_S3_FOLDER}|{_IMAGE}{_DIGEST})$"
-MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
-SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
-_ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
+MIRROR_PATTERN = rf"^({_S3_FOLDER}|{_GS_FOLDER}|{_IMAGE}({_TAG})?)$"
+COPY_PATTERN = rf"^({_S3_FOLDER}|{_GS_FOLDER}|{_IMAGE}{_DIGEST})$"
+MODEL_PATTERN = rf"^({_PVC}|{_HUB_MODEL}|{_S3_FOLDER}|{_GS_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
+SOURCE_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_S3_FILE}|{_GS_FILE}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
+_ANY_PATTERN = rf"^({_PVC}|{_HTTPS}|{_HUB_FILE}|{_HUB_MODEL}|{_S3_FOLDER}|{_GS_FOLDER}|{_IMAGE}({_TAG})?({_DIGEST})?)$"
 
 PvcUri = Annotated[str, Field(pattern=PVC_PATTERN, max_length=1024)]
 MirrorUri = Annotated[str, Field(pattern=MIRROR_PATTERN, max_length=1024)]
 CopyUri = Annotated[str, Field(pattern=COPY_PATTERN, max_length=1024)]
 ModelUri = Annotated[str, Field(pattern=MODEL_PATTERN, max_length=1024)]
 SourceUri = Annotated[str, Field(pattern=SOURCE_PATTERN, max_length=2048)]
-#: The URL of a service: a Hugging Face Hub, an S3 service, a registry or the API of a hosted model. Keys come from
+#: The URL of a service: a Hugging Face Hub, an object store, a registry or the API of a hosted model. Keys come from
 #: Secrets.
 Endpoint = Annotated[
     str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$", max_length=512)
@@ -136,6 +139,18 @@ class S3Location:
 
 
 @dataclass(frozen=True)
+class GsLocation:
+    """An object, or a folder of objects, of Google Cloud Storage. `key` has no slash at either end."""
+
+    bucket: str
+    key: str
+
+    @property
+    def uri(self) -> str:
+        return f"gs://{self.bucket}/{self.key}".rstrip("/")
+
+
+@dataclass(frozen=True)
 class OciLocation:
     """An image, or a repository of images, in a container registry; `registry` is host[:port]."""
 
@@ -154,7 +169,7 @@ class OciLocation:
         return OciLocation(self.registry, self.repository, digest=digest)
 
 
-Location = PvcLocation | HttpsLocation | HubModel | HubFile | S3Location | OciLocation
+Location = PvcLocation | HttpsLocation | HubModel | HubFile | S3Location | GsLocation | OciLocation
 
 #: Without a revision in its URI, a repository is taken at this branch.
 DEFAULT_REVISION = "main"
@@ -164,9 +179,9 @@ def parse(uri: str) -> Location:
     """The location that a URI names. Raises ValueError, in a sentence, for a URI that is not one of ours."""
     if not re.match(_ANY_PATTERN, uri):
         raise ValueError(
-            f"'{uri}' is not a supported URI: use pvc://claim/path, s3://bucket/key, oci://registry/repository[:tag],"
-            " hf://owner/name[:revision] for a model, or, for data, hf://datasets/owner/name[:revision]/file or"
-            " https://host/path"
+            f"'{uri}' is not a supported URI: use pvc://claim/path, s3://bucket/key, gs://bucket/key,"
+            " oci://registry/repository[:tag], hf://owner/name[:revision] for a model, or, for data,"
+            " hf://datasets/owner/name[:revision]/file or https://host/path"
         )
     scheme, _, rest = uri.partition("://")
     if scheme == "https":
@@ -174,13 +189,15 @@ def parse(uri: str) -> Location:
     if scheme == "oci":
         return _image(rest)
     if ".." in rest.split("/"):
-        kept_in = {"pvc": "its claim", "hf": "its repository", "s3": "its bucket"}[scheme]
+        kept_in = {"pvc": "its claim", "hf": "its repository", "s3": "its bucket", "gs": "its bucket"}[scheme]
         raise ValueError(f"'{uri}' has '..' in its path: a location cannot leave {kept_in}")
     if scheme == "hf":
         return _hub(rest)
     first, _, path = rest.partition("/")
     path = posixpath.normpath(path) if path.strip("/") else ""
-    return PvcLocation(first, path) if scheme == "pvc" else S3Location(first, path.strip("/"))
+    if scheme == "pvc":
+        return PvcLocation(first, path)
+    return (S3Location if scheme == "s3" else GsLocation)(first, path.strip("/"))
 
 
 def uri_stays_in_its_claim(name: str) -> Rule:

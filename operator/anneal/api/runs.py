@@ -105,7 +105,7 @@ class Access(ApiModel):
     """How a remote place is reached."""
 
     endpoint: str | None = Field(
-        default=None, description="URL of the Hub, the S3 service or the registry, if it is not the usual."
+        default=None, description="URL of the Hub, the object store or the registry, if it is not the usual."
     )
     credentials: str | None = Field(default=None, description="Directory with the keys of the Secret, one file each.")
 

@@ -16,13 +16,13 @@ from anneal.api.references import Endpoint, LocalReference, MirrorUri, ModelUri,
 KEYS_DESCRIPTION = (
     "Secret that only the fetching pod mounts, with the keys that the scheme knows: HF_TOKEN for hf://;"
     " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if wanted, AWS_SESSION_TOKEN and AWS_REGION for s3://;"
-    " .dockerconfigjson for oci://; ca.crt (PEM) for a server whose certificate no public authority has signed."
-    " Default: none, the source is public."
+    " gcloud-application-credentials.json, the key of a service account, for gs://; .dockerconfigjson for oci://;"
+    " ca.crt (PEM) for a server whose certificate no public authority has signed. Default: none, the source is public."
 )
 ENDPOINT_DESCRIPTION = (
-    "URL of the Hub (hf://), of the S3 service (s3://) or of the registry (oci://, where pods reach it by another name"
-    " or without encryption), such as https://hub.example.com. Default: the operator's Hub; Amazon S3; https:// and"
-    " the registry's name."
+    "URL of the Hub (hf://), of the object store (s3://, gs://) or of the registry (oci://, where pods reach it by"
+    " another name or without encryption), such as https://hub.example.com. Default: the operator's Hub; Amazon S3;"
+    " Google Cloud Storage; https:// and the registry's name."
 )
 
 #: What cannot change behind a name: a commit, or the digest of the content.
@@ -36,20 +36,22 @@ class BaseModelSource(ApiModel):
         Rule(
             cel="self.uri.startsWith('pvc://') != has(self.cache)",
             holds=lambda model: model.uri.startswith("pvc://") != (model.cache is not None),
-            message="cache says where a fetched model is kept: set it with hf://, s3:// and oci://, leave it out with pvc://",
+            message="cache says where a fetched model is kept: set it with hf://, s3://, gs:// and oci://, leave it"
+            " out with pvc://",
         ),
         Rule(
             cel="!self.uri.startsWith('pvc://') || !(has(self.secretRef) || has(self.endpoint))",
             holds=lambda model: not (model.uri.startswith("pvc://") and (model.secret_ref or model.endpoint)),
-            message="secretRef and endpoint are for a model that is fetched (hf://, s3://, oci://), not for pvc://",
+            message="secretRef and endpoint are for a model that is fetched (hf://, s3://, gs://, oci://), not for"
+            " pvc://",
         ),
     )
 
     uri: ModelUri = Field(
         description="Hugging Face model (config.json, *.safetensors, tokenizer): a directory, pvc://claim/path; a"
         " repository of a Hub, hf://owner/name[:revision], where the revision is a branch, a tag or a commit (default:"
-        " main); a folder of objects, s3://bucket/prefix; or an image with the files in /models, or an artifact of"
-        " files, oci://registry/repository[:tag][@digest] (default of the tag: latest)."
+        " main); a folder of objects, s3://bucket/prefix or gs://bucket/prefix; or an image with the files in /models,"
+        " or an artifact of files, oci://registry/repository[:tag][@digest] (default of the tag: latest)."
     )
     secret_ref: LocalReference | None = Field(default=None, description=KEYS_DESCRIPTION)
     endpoint: Endpoint | None = Field(default=None, description=ENDPOINT_DESCRIPTION)
@@ -57,8 +59,8 @@ class BaseModelSource(ApiModel):
         default=None,
         description="Directory, pvc://claim/path, that a fetched model is kept in, in a folder of its own for each"
         " revision. Training reads it there, and so do Evaluations and ModelDeployments of the artifact; jobs that name"
-        " the same directory share it. Needed with hf://, s3:// and oci://; nothing in it is ever deleted. Default:"
-        " none.",
+        " the same directory share it. Needed with hf://, s3://, gs:// and oci://; nothing in it is ever deleted."
+        " Default: none.",
     )
 
 
@@ -67,30 +69,31 @@ class Mirror(ApiModel):
 
     RULES = (
         Rule(
-            cel="!self.uri.startsWith('s3://') || has(self.secretRef)",
-            holds=lambda mirror: not mirror.uri.startswith("s3://") or mirror.secret_ref is not None,
-            message="a mirror at s3:// needs secretRef: nobody may write to a bucket without keys",
+            cel="!self.uri.matches('^(s3|gs)://') || has(self.secretRef)",
+            holds=lambda mirror: not mirror.uri.startswith(("s3://", "gs://")) or mirror.secret_ref is not None,
+            message="a mirror at s3:// or gs:// needs secretRef: nobody may write to a bucket without keys",
         ),
     )
 
     uri: MirrorUri = Field(
-        description="Folder of objects, s3://bucket/prefix: the artifact gets a folder below it, named as in"
-        " output.uri; it is complete when its anneal-manifest.json is there. Or a repository,"
+        description="Folder of objects, s3://bucket/prefix or gs://bucket/prefix: the artifact gets a folder below it,"
+        " named as in output.uri; it is complete when its anneal-manifest.json is there. Or a repository,"
         " oci://registry/repository[:tag]: the artifact becomes an image with its files in /models; the default of the"
         " tag is the name of that folder."
     )
     secret_ref: LocalReference | None = Field(
         default=None,
         description="Secret that only the publishing pod mounts. For s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
-        " and, if wanted, AWS_SESSION_TOKEN and AWS_REGION. For oci://: .dockerconfigjson, as kubectl create secret"
-        " docker-registry makes it. ca.crt (PEM) for a server whose certificate no public authority has signed."
-        " Default: none, anybody may write to that registry.",
+        " and, if wanted, AWS_SESSION_TOKEN and AWS_REGION. For gs://: gcloud-application-credentials.json, the key of"
+        " a service account. For oci://: .dockerconfigjson, as kubectl create secret docker-registry makes it."
+        " ca.crt (PEM) for a server whose certificate no public authority has signed. Default: none, anybody may write"
+        " to that registry.",
     )
     endpoint: Endpoint | None = Field(
         default=None,
-        description="URL of the S3 service, such as https://s3.example.com, or of the registry, where pods reach it by"
-        " another name than nodes or without encryption, such as http://registry.storage.svc:5000. Default: Amazon S3;"
-        " https:// and the registry's name.",
+        description="URL of the object store, such as https://s3.example.com, or of the registry, where pods reach it"
+        " by another name than nodes or without encryption, such as http://registry.storage.svc:5000. Default: Amazon"
+        " S3; Google Cloud Storage; https:// and the registry's name.",
     )
 
 

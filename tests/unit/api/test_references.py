@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anneal.api.references import (
+    GsLocation,
     HttpsLocation,
     HubFile,
     HubModel,
@@ -30,6 +31,7 @@ DIGEST = "sha256:" + "ab" * 32
         ("hf://datasets/acme/chats/a/b.jsonl", HubFile("acme/chats", "main", "a/b.jsonl")),
         ("hf://datasets/acme/chats:v2/b.jsonl", HubFile("acme/chats", "v2", "b.jsonl")),
         ("s3://bucket/a/b/", S3Location("bucket", "a/b")),
+        ("gs://my_bucket.example.com/a/b/", GsLocation("my_bucket.example.com", "a/b")),
         ("oci://ghcr.io/acme/tiny", OciLocation("ghcr.io", "acme/tiny")),
         ("oci://registry:5000/a/b_c/d:v1.0", OciLocation("registry:5000", "a/b_c/d", "v1.0")),
         (f"oci://ghcr.io/acme/tiny@{DIGEST}", OciLocation("ghcr.io", "acme/tiny", digest=DIGEST)),
@@ -51,6 +53,9 @@ def test_good_uris_name_a_location(uri: str, location: Location) -> None:
         "hf://a/b:../c",
         "hf://datasets/a/b/../c",
         "s3://bucket/../a",
+        "gs://bucket/a/../b",
+        "gs://Bucket/a",
+        "gs://b/a",
         "pvc:///a",
         "pvc://Hub/a",
         "pvc://hub/../b",
@@ -77,6 +82,7 @@ def test_bad_uris_are_refused_in_a_sentence(uri: str) -> None:
         "hf://a/b:main",
         "hf://datasets/a/b:main/c.jsonl",
         "s3://bucket/key",
+        "gs://bucket/key",
         "oci://r:5000/a/b",
         f"oci://r/a/b:v1@{DIGEST}",
     ],

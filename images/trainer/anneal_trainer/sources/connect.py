@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anneal.api.references import HttpsLocation, HubFile, HubModel, OciLocation, S3Location, parse
+from anneal.api.references import GsLocation, HttpsLocation, HubFile, HubModel, OciLocation, S3Location, parse
 from anneal.api.runs import Access
 from anneal_trainer.errors import UserMistake
-from anneal_trainer.sources import hub, oci, s3
+from anneal_trainer.sources import gs, hub, oci, s3
 from anneal_trainer.sources.credentials import Credentials
 from anneal_trainer.sources.https import Page
 from anneal_trainer.sources.layers import Unpacking
@@ -41,4 +41,6 @@ def connect(uri: str, access: Access, leash: Leash, pins: Path, unpacking: Unpac
         return image
     if isinstance(where, S3Location):
         return s3.connect(where, access.endpoint, credentials, leash)
+    if isinstance(where, GsLocation):
+        return gs.connect(where, access.endpoint, credentials, leash)
     raise UserMistake("SourceNotAllowed", f"{uri} is nothing that is fetched")

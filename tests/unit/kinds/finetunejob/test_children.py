@@ -308,6 +308,8 @@ MIRRORED: Json = {
     "output": {"mirror": {"uri": "s3://store/tuned", "endpoint": "https://s3.test", "secretRef": {"name": "store"}}}
 }
 
+IN_GOOGLES: Json = {"output": {"mirror": {"uri": "gs://store/tuned", "secretRef": {"name": "store"}}}}
+
 IMAGE: Json = {"output": {"mirror": {"uri": "oci://ghcr.io/acme/tuned:v1"}}}
 
 
@@ -350,6 +352,8 @@ def test_what_became_of_telling_is_recorded_beside_the_artifact(told: Json) -> N
         ("s3://store/other/0123", MIRRORED, "Failed"),
         (None, MIRRORED, "Failed"),
         ("s3://store/tuned/0123", {}, "Failed"),
+        ("gs://store/tuned/0123", IN_GOOGLES, "Publishing"),
+        ("s3://store/tuned/0123", IN_GOOGLES, "Failed"),
         (f"oci://ghcr.io/acme/tuned@{digest('image')}", IMAGE, "Publishing"),
         (f"oci://ghcr.io/acme/other@{digest('image')}", IMAGE, "Failed"),
         ("oci://ghcr.io/acme/tuned", IMAGE, "Failed"),

@@ -12,7 +12,7 @@ from tests.unit.kinds.scenes import NOW, seen
 from anneal.kinds.finetunejob.plan import plan, references
 from anneal.kinds.finetunejob.specification import problem
 
-NOT_FETCHED = "secretRef is for data that is fetched (hf://, s3://, oci://, https://), not for pvc://"
+NOT_FETCHED = "secretRef is for data that is fetched (hf://, s3://, gs://, oci://, https://), not for pvc://"
 PREFER = "and models prefer what their own wrote: choose a validator of another family"
 UNPRICED = {"generator": {"openAI": {"model": "gpt-5"}}}
 
@@ -113,11 +113,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a fetched model without a place for it": (
         {"model": {"uri": "hf://acme/tiny"}},
-        "spec.model: cache says where a fetched model is kept: set it with hf://, s3:// and oci://, leave it out with pvc://",
+        (
+            "spec.model: cache says where a fetched model is kept: set it with hf://, s3://, gs:// and oci://, leave it"
+            " out with pvc://"
+        ),
     ),
     "a Secret for a claim": (
         {"model": {"secretRef": {"name": "hub"}}},
-        "spec.model: secretRef and endpoint are for a model that is fetched (hf://, s3://, oci://), not for pvc://",
+        "spec.model: secretRef and endpoint are for a model that is fetched (hf://, s3://, gs://, oci://), not for pvc://",
     ),
     "a cache out of its claim": (
         {"model": {"uri": "hf://acme/tiny", "cache": "pvc://bases/../x"}},
