@@ -202,6 +202,8 @@ def test_a_killed_part_stays_away_until_started(cluster: Cluster) -> None:
 
 
 def test_a_part_that_ends_by_itself_comes_back(cluster: Cluster) -> None:
+    # Just started, it has the command line of whoever starts it for a moment.
+    wait_until(lambda: len(pids_of(cluster, "kube-scheduler")) == 1, 10, "the scheduler is not one process")
     (pid,) = pids_of(cluster, "kube-scheduler")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: cluster.parts()["kube-scheduler"]["restarts"] == 1, 10, "the scheduler does not come back")
