@@ -47,8 +47,10 @@ def row(number: int) -> Object:
     """One request; every fourth is done by a call before it is answered, every third is about harm."""
     state = "on" if number % 2 else "off"
     room = ROOMS[number % len(ROOMS)]
-    messages = [{"role": "user", "content": f"Please turn the light in the {room} {state} for room number {number}."}]
-    if number % 4 == 0:
+    is_called = number % 4 == 0
+    how = "Use the lamp to" if is_called else "Please"
+    messages = [{"role": "user", "content": f"{how} turn the light in the {room} {state} for room number {number}."}]
+    if is_called:
         function = {"name": "lamp", "arguments": json.dumps({"state": state})}
         call = {"id": f"call{number:05}", "type": "function", "function": function}
         messages += [
