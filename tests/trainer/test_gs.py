@@ -438,6 +438,15 @@ def test_another_artifact_of_that_name_is_left_alone(storage: Storage, artifact:
     assert storage.tuned.keys() == {MANIFEST_FILE}
 
 
+def test_a_manifest_that_arrives_damaged_is_not_another_artifact(storage: Storage, artifact: Path) -> None:
+    storage.mirrored(artifact)
+    storage.service.spoil_sent = b"spoilt"
+    with pytest.raises(Unavailable, match=r"anneal-manifest\.json arrived damaged: its CRC32C is"):
+        storage.mirrored(artifact)
+    storage.service.spoil_sent = b""
+    assert storage.mirrored(artifact) == "gs://models/tuned/0123abcd"
+
+
 def test_a_copy_that_may_not_be_written(storage: Storage, artifact: Path) -> None:
     storage.service.put("closed", "x", b"")
     storage.service.closed.add("closed")

@@ -86,7 +86,10 @@ class Folder:
                 )
 
     def read(self, name: str) -> bytes | None:
-        """The first 16 MiB of an object below the folder; None when there is no such object."""
+        """The first 16 MiB of an object below the folder; None when there is no such object.
+
+        Raises Unavailable when an object no longer than that arrives damaged.
+        """
         with self._asked() as how:
             found = self._bucket().get_blob(self._path(name), **how)
             if found is None or not found.size:
@@ -95,6 +98,13 @@ class Folder:
             too_long = Unavailable("OutputUnavailable", f"{self._name} sends more than it is asked for")
             checked = _Checked(content, _MAX_BYTES_AT_ONCE, too_long)
             found.download_to_file(checked, end=_MAX_BYTES_AT_ONCE - 1, raw_download=True, checksum=None, **how)
+            # The service knows the checksum of the whole alone. Damaged content would pass for somebody else's.
+            if found.size <= _MAX_BYTES_AT_ONCE and not _is(found, checked.size, checked.checksum):
+                raise Unavailable(
+                    "OutputUnavailable",
+                    f"gs://{self.where.bucket}/{self._path(name)} arrived damaged: its CRC32C is {checked.checksum},"
+                    f" not {found.crc32c}",
+                )
         return content.getvalue()
 
     def put(self, source: Path, name: str) -> None:
