@@ -80,10 +80,7 @@ class Folder:
                 blob.download_to_file(checked, raw_download=True, checksum=None, **how)
             except NotFound as error:
                 raise Unavailable("SourceUnavailable", f"{name} changed while it was fetched") from error
-            if (checked.size, checked.checksum) != (file.size, checksum):
-                raise Unavailable(
-                    "SourceUnavailable", f"{name} arrived damaged: its CRC32C is {checked.checksum}, not {checksum}"
-                )
+            checked.compare(name, file.size or 0, checksum, "Source")
 
     def read(self, name: str) -> bytes | None:
         """The first 16 MiB of an object below the folder; None when there is no such object.
@@ -99,12 +96,8 @@ class Folder:
             checked = _Checked(content, _MAX_BYTES_AT_ONCE, too_long)
             found.download_to_file(checked, end=_MAX_BYTES_AT_ONCE - 1, raw_download=True, checksum=None, **how)
             # The service knows the checksum of the whole alone. Damaged content would pass for somebody else's.
-            if found.size <= _MAX_BYTES_AT_ONCE and not _is(found, checked.size, checked.checksum):
-                raise Unavailable(
-                    "OutputUnavailable",
-                    f"gs://{self.where.bucket}/{self._path(name)} arrived damaged: its CRC32C is {checked.checksum},"
-                    f" not {found.crc32c}",
-                )
+            if found.size <= _MAX_BYTES_AT_ONCE:
+                checked.compare(f"gs://{self.where.bucket}/{found.name}", found.size, found.crc32c, "Output")
         return content.getvalue()
 
     def put(self, source: Path, name: str) -> None:
@@ -237,6 +230,13 @@ class _Checked:
     def checksum(self) -> str:
         """CRC32C of all of it, as the service writes it."""
         return base64.b64encode(self._sum.digest()).decode()
+
+    def compare(self, name: str, size: int, checksum: str, deed: Deed) -> None:
+        """Raises Unavailable unless what it took is the object as the service describes it."""
+        if (self.size, self.checksum) != (size, checksum):
+            raise Unavailable(
+                f"{deed}Unavailable", f"{name} arrived damaged: its CRC32C is {self.checksum}, not {checksum}"
+            )
 
 
 def _checksum(path: Path) -> str:
