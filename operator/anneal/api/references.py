@@ -12,7 +12,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -127,27 +127,29 @@ class HubFile:
 
 
 @dataclass(frozen=True)
-class S3Location:
-    """An object, or a folder of objects, of an S3 service. `key` has no slash at either end."""
+class _InBucket:
+    """An object, or a folder of objects. `key` has no slash at either end."""
+
+    SCHEME: ClassVar[str]
 
     bucket: str
     key: str
 
     @property
     def uri(self) -> str:
-        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+        return f"{self.SCHEME}://{self.bucket}/{self.key}".rstrip("/")
 
 
-@dataclass(frozen=True)
-class GsLocation:
-    """An object, or a folder of objects, of Google Cloud Storage. `key` has no slash at either end."""
+class S3Location(_InBucket):
+    """An object, or a folder of objects, of an S3 service."""
 
-    bucket: str
-    key: str
+    SCHEME = "s3"
 
-    @property
-    def uri(self) -> str:
-        return f"gs://{self.bucket}/{self.key}".rstrip("/")
+
+class GsLocation(_InBucket):
+    """An object, or a folder of objects, of Google Cloud Storage."""
+
+    SCHEME = "gs"
 
 
 @dataclass(frozen=True)
