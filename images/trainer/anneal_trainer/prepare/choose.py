@@ -157,7 +157,8 @@ class _Kept:
     reason: str
     failure: str
     them: str
-    one: str
+    gives: str
+    """What a training row does, before the place of the row that it gives away."""
     remedy: str
 
 
@@ -165,14 +166,14 @@ _HELD_OUT = _Kept(
     reason="Leak",
     failure="HeldOutLeaked",
     them="held-out rows",
-    one="the held-out",
+    gives="gives away the held-out",
     remedy="The held-out rows must be others than the training rows",
 )
 _AGAINST = _Kept(
     reason="LeakAgainst",
     failure="AgainstLeaked",
     them="rows of dataset.leakCheck.against",
-    one="",
+    gives="gives away",
     remedy="None is left to train on",
 )
 
@@ -194,7 +195,7 @@ def _stop_leaks(choice: Choice, run: PrepareRun, found: Mapping[int, str], kept:
             kept.failure, f"all {len(found)} training rows give {kept.them} away: {example}. {kept.remedy}"
         )
     for leak, place in found.items():
-        choice.left_out.setdefault(leak, (kept.reason, " ".join(["gives away", *filter(None, [kept.one]), place])))
+        choice.left_out.setdefault(leak, (kept.reason, f"{kept.gives} {place}"))
     choice.train = _without(choice.train, found)
 
 
