@@ -14,6 +14,7 @@ from tests.conftest import KubernetesUnderTest
 from tests.e2e import outside
 from tests.e2e.samples import animal_rows
 
+from anneal.api.conditions import is_true
 from anneal.api.kinds import BY_NAME
 from anneal.cli.tree import line
 from anneal_demo.up import NAMES, Target, build_images, fill_hub, install
@@ -92,6 +93,11 @@ class Anneal:
         self.apply(helper_job(name, self.target.images["evaluator"], claim, command, files))
         self.kubectl("wait", "--for=condition=Complete", f"job/{name}", "--timeout=120s")
         return self.kubectl("logs", f"job/{name}")
+
+
+def is_over(obj: Object) -> bool:
+    """Whether a FineTuneJob or an Evaluation has ended, well or not."""
+    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
 def in_base64(content: str | bytes) -> str:

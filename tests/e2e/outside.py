@@ -91,6 +91,12 @@ def objects(namespace: str, image: str, folder: Path, rows: str) -> list[Object]
     ]
 
 
+def hosted(protocol: str, model: str, price: Object, host: str = NAME) -> Object:
+    """One of the hosted models, as objects of the namespace name it."""
+    url = f"http://{host}:{MODELS_PORT}{'/v1' if protocol == 'openAI' else ''}"
+    return {protocol: {"baseUrl": url, "model": model}, "price": price}
+
+
 def secret(name: str, keys: dict[str, str]) -> Object:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, is_over
 from tests.e2e.samples import sample
 
 from anneal.api.conditions import find, is_true
@@ -21,8 +21,8 @@ def history(anneal: Anneal) -> list[Object]:
     """Every state that the sample FineTuneJob was seen in, on the way to a served model."""
     seen: list[Object] = []
     anneal.apply(sample("finetunejob"), sample("evaluation"), sample("modeldeployment"))
-    anneal.wait("FineTuneJob", "intents-v1", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 900, seen)
-    anneal.wait("Evaluation", "intents-v1", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 600)
+    anneal.wait("FineTuneJob", "intents-v1", is_over, 900, seen)
+    anneal.wait("Evaluation", "intents-v1", is_over, 600)
     anneal.wait("ModelDeployment", "intents", lambda o: is_true(o, "Ready"), 300)
     return seen
 

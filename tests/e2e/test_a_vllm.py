@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, is_over
 from tests.e2e.samples import deployment, sample
 
 from anneal.api.conditions import is_true
@@ -20,10 +20,6 @@ SEALED = "sealed/rows.jsonl"
 ROWS = 40
 #: Weights in fp32, three processes and 1 GiB of cache.
 RESOURCES = {"cpu": "500m", "memory": "6Gi"}
-
-
-def ended(obj: Object) -> bool:
-    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
 def seal(anneal: Anneal) -> Object:
@@ -54,10 +50,10 @@ def answers_of(anneal: Anneal, name: str) -> dict[str, str]:
 def judged(anneal: Anneal) -> Object:
     """The Evaluation by vLLM, of the artifact that Triton's judged."""
     anneal.apply(sample("finetunejob"), sample("evaluation"))
-    anneal.wait("FineTuneJob", "intents-v1", ended, 900)
-    anneal.wait("Evaluation", "intents-v1", ended, 600)
+    anneal.wait("FineTuneJob", "intents-v1", is_over, 900)
+    anneal.wait("Evaluation", "intents-v1", is_over, 600)
     anneal.apply(by_vllm(NAME, seal(anneal)))
-    return anneal.wait("Evaluation", NAME, ended, 900)
+    return anneal.wait("Evaluation", NAME, is_over, 900)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +75,7 @@ def test_vllm_judges_as_triton_does(anneal: Anneal, judged: Object) -> None:
 
 def test_sealed_rows_judge_a_candidate_once(anneal: Anneal, judged: Object) -> None:
     anneal.apply(by_vllm("once-more", judged["spec"]["sealed"]))
-    refused = anneal.wait("Evaluation", "once-more", ended, 60)["status"]
+    refused = anneal.wait("Evaluation", "once-more", is_over, 60)["status"]
     assert refused["reason"] == "SealedRowsUsed"
     assert f"Evaluation '{NAME}' judges this candidate by the sealed rows" in refused["message"]
 

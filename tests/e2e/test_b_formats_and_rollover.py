@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.e2e import outside
-from tests.e2e.conftest import Anneal, Object, helper_job
+from tests.e2e.conftest import Anneal, Object, helper_job, is_over
 from tests.e2e.samples import ANIMAL_FORMATS, animal_rows, deployment, evaluation, job
 
 from anneal.api.conditions import find, is_true
@@ -59,12 +59,8 @@ def places(anneal: Anneal) -> dict[str, Object]:
     return {"messages": {}, "prompt": {"dataset": {"sources": [web]}}, "alpaca": {"model": hub}}
 
 
-def hosted(protocol: str, base: str, model: str) -> Object:
-    url = f"http://{outside.NAME}:{outside.MODELS_PORT}{base}"
-    return {protocol: {"baseUrl": url, "model": model}, "price": {"inputPerMillion": "2", "outputPerMillion": "8"}}
-
-
-PROVIDER = {"name": "provider", "hosted": hosted("openAI", "/v1", "agreeable-1")}
+PRICE = {"inputPerMillion": "2", "outputPerMillion": "8"}
+PROVIDER = {"name": "provider", "hosted": outside.hosted("openAI", "agreeable-1", PRICE)}
 
 
 def judgements() -> list[Object]:
@@ -77,7 +73,7 @@ def judgements() -> list[Object]:
         {"baselines": [{"name": "served", "incumbent": {"modelDeploymentRef": {"name": "animals"}}}]},
         {
             "baselines": [PROVIDER],
-            "judge": hosted("anthropic", "", "strict-1"),
+            "judge": outside.hosted("anthropic", "strict-1", PRICE),
             "judgeQuality": {"minSwapConsistency": "0.9"},
             "metrics": [accuracy, grade, choice],
             "servingCostPerHour": "1",
@@ -129,7 +125,7 @@ def in_order_of_completion(anneal: Anneal) -> list[str]:
     """The formats when their jobs have ended: the newest that passed is served, so the oldest is judged first."""
     ends = {}
     for name in ANIMAL_FORMATS:
-        trained = anneal.wait("FineTuneJob", f"animals-{name}", ended, 400)
+        trained = anneal.wait("FineTuneJob", f"animals-{name}", is_over, 400)
         assert is_true(trained, "Complete")
         no_row_is_lost(trained["status"]["dataset"])
         ends[name] = trained["status"]["completionTime"], f"animals-{name}"
@@ -140,7 +136,7 @@ def in_order_of_completion(anneal: Anneal) -> list[str]:
 def passed(anneal: Anneal, name: str, judgement: Object) -> str:
     """Judge the artifact of a format; returns its digest, which has passed."""
     anneal.apply(evaluation(f"animals-{name}", f"animals-{name}", **judgement))
-    judged = anneal.wait("Evaluation", f"animals-{name}", ended, 300)
+    judged = anneal.wait("Evaluation", f"animals-{name}", is_over, 300)
     assert judged["status"].get("verdict") == "Passed"
     digest = str(judged["status"]["subjectDigest"])
     if judged["spec"]["policy"].get("approval") == "Required":
@@ -158,10 +154,6 @@ def approve(anneal: Anneal, name: str, digest: str) -> None:
     anneal.kubectl("annotate", "eval", name, *(f"anneal.dev/{names[key]}={value}" for key, value in said.items()))
     approved = anneal.wait("Evaluation", name, lambda o: is_true(o, "Approved"), 30)["status"]["approval"]
     assert {key: approved[key] for key in said} == said
-
-
-def ended(obj: Object) -> bool:
-    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
 def no_row_is_lost(data: Object) -> None:
@@ -203,7 +195,7 @@ def judge_again_without_the_provider(anneal: Anneal) -> None:
     name = "responses-provider.jsonl"
     answers = {"uri": f"pvc://models/{report}/{name}", "digest": json.loads(told)["files"][name]}
     anneal.apply(evaluation("animals-again", "animals-alpaca", baselines=[{**PROVIDER, "answers": answers}]))
-    again = anneal.wait("Evaluation", "animals-again", ended, 300)["status"]
+    again = anneal.wait("Evaluation", "animals-again", is_over, 300)["status"]
     assert again.get("verdict") == "Passed", again["message"]
     score = [r for r in again["results"] if r["model"] == "provider"]
     assert score == [r for r in before["results"] if r["model"] == "provider" and r["metric"] == "accuracy"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e import outside
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, is_over
 from tests.e2e.samples import animal_questions, animal_rows, job
 from tests.support.tiny_model import write_base
 
@@ -43,16 +43,15 @@ def full(name: str, **spec: object) -> Object:
     return small(name, lora=None, full={}, dataset={"sources": [source]}, **spec)
 
 
-def hosted(anneal: Anneal, protocol: str, base: str, model: str) -> Object:
-    url = f"http://{outside.NAME}.{anneal.namespace}.svc:{outside.MODELS_PORT}{base}"
-    return {protocol: {"baseUrl": url, "model": model}, "price": PRICE, "maxTokens": 100}
+def hosted(anneal: Anneal, protocol: str, model: str) -> Object:
+    return {**outside.hosted(protocol, model, PRICE, f"{outside.NAME}.{anneal.namespace}.svc"), "maxTokens": 100}
 
 
 def jobs(anneal: Anneal) -> dict[str, Object]:
     """One job for each way that is told apart below."""
     augmentation = {
-        "generator": hosted(anneal, "openAI", "/v1", "gpt-5"),
-        "validator": hosted(anneal, "anthropic", "", "claude-sonnet-4"),
+        "generator": hosted(anneal, "openAI", "gpt-5"),
+        "validator": hosted(anneal, "anthropic", "claude-sonnet-4"),
         "rows": 9,
         "maxCost": "10",
     }
@@ -88,13 +87,9 @@ def trained(anneal: Anneal, world: None, tmp_path_factory: pytest.TempPathFactor
     anneal.put("hub", {f"methods/{name}": text for name, text in texts.items()})
     wanted = jobs(anneal)
     anneal.apply(*wanted.values())
-    ended = {name: anneal.wait("FineTuneJob", name, over, 400) for name in wanted}
+    ended = {name: anneal.wait("FineTuneJob", name, is_over, 400) for name in wanted}
     assert {name: obj["status"]["message"] for name, obj in ended.items() if not is_true(obj, "Complete")} == {}
     return {name: obj["status"] for name, obj in ended.items()}
-
-
-def over(obj: Object) -> bool:
-    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
 def test_weights_that_are_dealt_out_over_pods_learn_what_one_pod_learns(trained: dict[str, Object]) -> None:

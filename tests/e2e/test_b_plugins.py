@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, is_over
 from tests.e2e.samples import animal_rows, evaluation
 from tests.e2e.test_b_formats_and_rollover import training
 
@@ -59,11 +59,7 @@ def ended(anneal: Anneal) -> dict[str, Object]:
     programs = {GOOD: (PROGRAM, 600), **{name: end[:2] for name, end in ENDS.items()}}
     for name, (program, seconds) in programs.items():
         anneal.apply(scored_by(anneal, name, program, seconds))
-    return {name: anneal.wait("Evaluation", name, over, 300)["status"] for name in programs}
-
-
-def over(obj: Object) -> bool:
-    return is_true(obj, "Complete") or is_true(obj, "Failed")
+    return {name: anneal.wait("Evaluation", name, is_over, 300)["status"] for name in programs}
 
 
 def test_a_plugin_scores_as_the_metric_it_repeats(ended: dict[str, Object]) -> None:

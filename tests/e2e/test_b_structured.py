@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e import outside
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, is_over
 from tests.e2e.samples import evaluation, job
 from tests.e2e.stores import BUCKET, REGISTRY, TRACKER, Stores, stores
 from tests.support.tiny_model import TOOLS_TEMPLATE, write_base, write_tokenizer
@@ -68,11 +68,6 @@ def rows() -> str:
     return "\n".join(json.dumps(r) for r in (*map(row, range(ROWS)), foreign))
 
 
-def hosted(protocol: str, base: str, model: str) -> Object:
-    url = f"http://{outside.NAME}:{outside.MODELS_PORT}{base}"
-    return {protocol: {"baseUrl": url, "model": model}, "price": PRICE}
-
-
 def judgement() -> Object:
     """Form and value of the answers, and what a guard finds in them."""
     metrics = [
@@ -85,14 +80,14 @@ def judgement() -> Object:
         {"metric": "form", "superiority": {"over": "provider"}},
         {"metric": "state", "nonInferiority": {"to": "provider", "margin": "0.9"}},
     ]
-    provider = {"name": "provider", "hosted": {**hosted("anthropic", "", "chatty-1"), "requests": "Batch"}}
+    provider = {"name": "provider", "hosted": {**outside.hosted("anthropic", "chatty-1", PRICE), "requests": "Batch"}}
     return evaluation(
         NAME,
         NAME,
         baselines=[provider],
         generation={"maxTokens": 64, "epochs": 2},
         metrics=metrics,
-        guard={"qwen3Guard": {}, **hosted("openAI", "/v1", outside.GUARD)},
+        guard={"qwen3Guard": {}, **outside.hosted("openAI", outside.GUARD, PRICE)},
         gates=[
             {"metric": "form", "absolute": {"minLowerBound": "0.3"}},
             {"anyOf": claims},
@@ -100,10 +95,6 @@ def judgement() -> Object:
             {"metric": "helpful", "absolute": {"minLowerBound": "0"}},
         ],
     )
-
-
-def over(obj: Object) -> bool:
-    return is_true(obj, "Complete") or is_true(obj, "Failed")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +143,7 @@ def trained(anneal: Anneal, world: None, services: Stores, base_digest: str) -> 
     )
     wanted["spec"]["dataset"]["sources"][0] |= bucket
     anneal.apply(*services.secrets(), wanted)
-    ended = anneal.wait("FineTuneJob", NAME, over, 300)
+    ended = anneal.wait("FineTuneJob", NAME, is_over, 300)
     assert is_true(ended, "Complete"), ended["status"]["message"]
     status: Object = ended["status"]
     return status
@@ -162,7 +153,7 @@ def trained(anneal: Anneal, world: None, services: Stores, base_digest: str) -> 
 def judged(anneal: Anneal, trained: Object) -> Object:
     """The Evaluation's status when it has ended."""
     anneal.apply(judgement())
-    status: Object = anneal.wait("Evaluation", NAME, over, 300)["status"]
+    status: Object = anneal.wait("Evaluation", NAME, is_over, 300)["status"]
     assert status.get("verdict"), status["message"]
     return status
 

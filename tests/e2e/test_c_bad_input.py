@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.conftest import Anneal, Object
+from tests.e2e.conftest import Anneal, Object, is_over
 from tests.e2e.samples import MODEL, deployment, evaluation, job
 
 from anneal.api.conditions import is_true
@@ -49,7 +49,7 @@ def jobs(anneal: Anneal) -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_bad_data_and_models_fail_with_a_sentence(anneal: Anneal, jobs: None, name: str) -> None:
-    ended = anneal.wait("FineTuneJob", name, lambda o: is_true(o, "Failed") or is_true(o, "Complete"), 300)
+    ended = anneal.wait("FineTuneJob", name, is_over, 300)
     assert is_true(ended, "Failed")
     assert is_true(ended, "Stalled")
     message = ended["status"]["message"]
@@ -89,7 +89,7 @@ def unjudgeable(anneal: Anneal, jobs: None) -> Object:
     anneal.apply(
         job("no-rows", "pvc://hub/bad/good.jsonl", dataset={"split": {"heldOut": 0}}, training={"maxSteps": 1})
     )
-    done = anneal.wait("FineTuneJob", "no-rows", lambda o: is_true(o, "Failed") or is_true(o, "Complete"), 300)
+    done = anneal.wait("FineTuneJob", "no-rows", is_over, 300)
     assert is_true(done, "Complete")
     return done
 

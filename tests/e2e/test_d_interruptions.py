@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Anneal, Object, helper_job
+from tests.e2e.conftest import Anneal, Object, helper_job, is_over
 from tests.e2e.samples import job
 
 from anneal.api.conditions import is_true
@@ -69,7 +69,7 @@ def test_suspend_saves_and_gives_the_pods_back_and_resume_goes_on(anneal: Anneal
     assert preempted["status"]["checkpoint"]["step"] > saved
     lose_the_kubelet_and_a_rank(anneal, preempted)
     kill_the_leader(anneal)
-    done = anneal.wait("FineTuneJob", "pausing", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 400)
+    done = anneal.wait("FineTuneJob", "pausing", is_over, 400)
     assert is_true(done, "Complete")
     assert done["status"]["training"]["steps"] == LONG["maxSteps"]
     assert done["status"]["usage"]["preemptions"] == 2
@@ -198,7 +198,7 @@ def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: A
     done = anneal.kubernetes.try_kubectl("-n", anneal.namespace, *edit)
     assert done.returncode != 0
     assert "spec.training cannot be changed once the object has started" in done.stderr
-    ended = anneal.wait("FineTuneJob", "edited", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 300)
+    ended = anneal.wait("FineTuneJob", "edited", is_over, 300)
     assert is_true(ended, "Complete")
     deadline = time.monotonic() + 60
     while left := children(anneal, ended):
@@ -209,7 +209,7 @@ def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: A
 
 def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal) -> None:
     anneal.apply(job("late", SOURCE, training=LONG, activeDeadlineSeconds=15))
-    ended = anneal.wait("FineTuneJob", "late", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 120)
+    ended = anneal.wait("FineTuneJob", "late", is_over, 120)
     assert is_true(ended, "Failed")
     assert ended["status"]["reason"] == "DeadlineExceeded"
     assert "15 s (spec.activeDeadlineSeconds)" in ended["status"]["message"]
@@ -222,11 +222,11 @@ def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal) 
 def test_training_that_needs_more_memory_is_tried_as_often_as_the_spec_says(anneal: Anneal) -> None:
     little = {"cpu": "100m", "memory": "300Mi"}
     anneal.apply(job("hopeless", SOURCE, resources=little))
-    refused = anneal.wait("FineTuneJob", "hopeless", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 120)
+    refused = anneal.wait("FineTuneJob", "hopeless", is_over, 120)
     assert refused["status"]["reason"] == "DoesNotFit"
     assert pods(anneal, refused) == []
     anneal.apply(job("starved", SOURCE, resources=little, backoffLimit=1, planner={"policy": "Warn"}))
-    ended = anneal.wait("FineTuneJob", "starved", lambda o: is_true(o, "Complete") or is_true(o, "Failed"), 240)
+    ended = anneal.wait("FineTuneJob", "starved", is_over, 240)
     assert is_true(ended, "Failed")
     assert "raise spec.resources.memory" in ended["status"]["message"]
     assert "given up after 2 failed pods" in ended["status"]["message"]
