@@ -49,6 +49,7 @@ class Runtime:
     name: RuntimeName
     image: Callable[[Images], str]
     command: tuple[str, ...]
+    """Of the server, which runs as a child of `anneal_serving`: by itself it hears no SIGTERM before it is loaded."""
     ports: tuple[tuple[str, int], ...]
     """(name, number); the first takes requests, under the name "http"."""
     path: str
@@ -103,7 +104,7 @@ class Runtime:
                 {"name": _MODELS, "mountPath": MODEL_REPOSITORY_DIR, "readOnly": True},
                 *self.mounts,
             ],
-            command=list(self.command),
+            command=["python", "-m", "anneal_serving", "run", *self.command],
             env=self._env(run_file),
             ports=[{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in self.ports],
             startupProbe=_every(STARTUP_PERIOD, STARTUP_BUDGET // STARTUP_PERIOD, inference(models)),
