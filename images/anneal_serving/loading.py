@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from anneal_serving.generate import FinishReason, complete
@@ -113,6 +112,8 @@ def load(base: Path, adapter: Path | None, tokenizer: Path, device: str) -> Chat
         use_safetensors=True,
     )
     if adapter is not None:
+        from peft import PeftModel  # here, since bases are served without
+
         model = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
     model = model.to(device).eval()
     rows = model.get_input_embeddings().weight.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,56 @@ needless = found & {"torch", "aiohttp", "datasets", "peft", "pyarrow", "py3langi
 print(sorted(needless))
 sys.exit(code or 9 * bool(needless))
 """
+
+#: Tells of the modules that were imported before work began and of those after; ends with the program's own exit code.
+FIT = """
+import gc, json, sys
+from anneal_trainer import program
+from anneal_trainer.__main__ import main
+again, early = program.collect_again, set()
+def watched():
+    early.update(sys.modules)
+    again()
+program.collect_again = watched
+code = main()
+there = {name for name, module in sys.modules.items() if module is not None}
+found = {"early": sorted(there & early), "late": sorted(there - early)}
+print("FOUND", json.dumps(found | {"collects": gc.isenabled(), "frozen": gc.get_freeze_count()}))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "needless"),
+    [
+        ({"lora": {"rank": 4}}, {"bitsandbytes"}),
+        ({"full": {}}, {"bitsandbytes", "peft"}),
+        ({"qlora": {"rank": 4}}, set()),
+    ],
+    ids=["lora", "full", "qlora"],
+)
+def test_training_imports_what_it_needs_and_all_of_it_before_it_begins(
+    method: dict[str, object], needless: set[str], job: Job, tmp_path: Path
+) -> None:
+    """Every rank of every start pays for it: what is imported late is looked through for garbage each time it grows."""
+    job.method = Method.model_validate(method)
+    run, end = job.fit_run(job.prepared()), tmp_path / "end"
+    alone = subprocess.run(
+        [sys.executable, "-c", FIT],
+        env=environment(job.document(run), end),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert alone.returncode == 0, alone.stdout[-2000:]
+    found = json.loads(alone.stdout.partition("FOUND ")[2])
+    roots = {name.partition(".")[0] for name in found["early"] + found["late"]}
+    needless = needless | {"datasets", "matplotlib", "pandas", "sklearn", "tensorboard", "torchvision"}
+    assert not roots & needless, "needed by nothing that trains: import it where it is used"
+    late = [name for name in found["late"] if name.partition(".")[0] in {"torch", "transformers", "peft", "scipy"}]
+    assert len(late) < 100, f"import these in startup.py, with the others: {late}"
+    assert found["collects"]
+    assert found["frozen"] > 100_000
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,20 @@ from __future__ import annotations
 import sys
 
 from anneal_trainer.preemption import Preemption
+from anneal_trainer.process import QuickEnd, collect_no_garbage
 
 
 def main() -> int:
     """Does what the run document says. Returns the exit code."""
     preemption = Preemption()
     preemption.listen()
+    collect_no_garbage()
     from anneal_trainer.program import do
 
     return do(preemption)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end = QuickEnd()
+    end.code = main()
+    sys.exit(end.code)

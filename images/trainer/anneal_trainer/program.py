@@ -10,16 +10,25 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from pydantic import ValidationError
 
-from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, PublishRun, RunResult, parse_run
+from anneal.api.runs import RUN_FILE, TERMINATION_FILE, FitRun, PrepareRun, PublishRun, Run, RunResult, parse_run
 from anneal_trainer.errors import Preempted, TrainerError, UserMistake
 from anneal_trainer.launch import launch, result_file
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.startup import leave_out_torch, leave_out_unused
+from anneal_trainer.process import collect_again
+from anneal_trainer.startup import (
+    import_launcher,
+    import_models,
+    import_tokenizers,
+    leave_out_torch,
+    leave_out_unused,
+)
 from anneal_trainer.termination import Role, exit_code, result_of, write_result
 
 _LOG = logging.getLogger("anneal_trainer")
@@ -68,20 +77,35 @@ def _role_of(text: bytes) -> Role:
 
 def _do(text: bytes, preemption: Preemption) -> RunResult:
     job = parse_run(text)
+    try:
+        work = _imported(job, preemption)
+    finally:
+        collect_again()
+    return work()
+
+
+def _imported(job: Run, preemption: Preemption) -> Callable[[], RunResult]:
+    """What does the run, with all imports behind it."""
     if isinstance(job, PrepareRun):
         leave_out_torch()
+        import_tokenizers()
         from anneal_trainer.prepare.run import prepare
 
-        return prepare(job, preemption)
+        return partial(prepare, job, preemption)
     if isinstance(job, FitRun) and job.ranks is not None and result_file() is None:
-        return launch(job.ranks, job.object.uid, preemption)
+        import_launcher()
+        return partial(launch, job.ranks, job.object.uid, preemption)
     if isinstance(job, FitRun):
         leave_out_unused(job.method)
+        import_models(adapters=job.method.full is None)
         from anneal_trainer.fit.run import fit
 
-        return fit(job, preemption)
+        return partial(fit, job, preemption)
     if isinstance(job, PublishRun):
+        if job.contents == "Model":
+            leave_out_unused(job.method)
+            import_models(adapters=job.method.full is None)
         from anneal_trainer.publish.run import publish
 
-        return publish(job)
+        return partial(publish, job)
     raise UserMistake("InvalidRun", f"the trainer has no role '{job.role}': use prepare, fit or publish")

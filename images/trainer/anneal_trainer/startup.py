@@ -26,3 +26,25 @@ def leave_out_torch() -> None:
     """
     if sys.modules.keys().isdisjoint({"torch", "transformers"}):
         sys.modules["torch"] = None  # type: ignore[assignment]
+
+
+def import_tokenizers() -> None:
+    """Imports what prepares data, all at once: what comes later is imported while garbage is collected."""
+    import transformers.models.auto.modeling_auto
+    import transformers.models.auto.tokenization_auto
+    import transformers.utils.chat_template_utils  # noqa: F401
+
+
+def import_models(*, adapters: bool) -> None:
+    """Imports what loads a model, and what puts adapters into it, all at once as `import_tokenizers` does."""
+    import transformers.generation.utils
+    import transformers.modeling_layers
+    import transformers.models.auto.modeling_auto  # noqa: F401
+
+    if adapters:
+        import peft  # noqa: F401
+
+
+def import_launcher() -> None:
+    """Imports what starts ranks, all at once as `import_tokenizers` does."""
+    import torch.distributed.launcher.api  # noqa: F401
