@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google_crc32c
 from cryptography.exceptions import InvalidSignature
@@ -293,6 +293,9 @@ def _resource(bucket: str, name: str, stored: Stored) -> dict[str, Any]:
         "size": str(len(stored.content)),
         "generation": str(stored.generation),
         "crc32c": checksum_of(stored.content),
+        # Google's own server, whichever was asked.
+        "mediaLink": f"https://storage.googleapis.com/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+        f"?generation={stored.generation}&alt=media",
     }
 
 

@@ -447,6 +447,17 @@ def test_a_manifest_that_arrives_damaged_is_not_another_artifact(storage: Storag
     assert storage.mirrored(artifact) == "gs://models/tuned/0123abcd"
 
 
+def test_a_manifest_that_is_replaced_while_it_is_read_may_be_read_again(storage: Storage, artifact: Path) -> None:
+    storage.mirrored(artifact)
+    manifest, name = storage.tuned[MANIFEST_FILE].content, f"tuned/0123abcd/{MANIFEST_FILE}"
+    meanwhile("alt=media", storage, lambda: storage.service.put("models", name, manifest))
+    with pytest.raises(Unavailable, match=r"anneal-manifest\.json changed while it was fetched") as failed:
+        storage.mirrored(artifact)
+    assert failed.value.reason == "OutputUnavailable"
+    storage.service.server.default = storage.service.answer
+    assert storage.mirrored(artifact) == "gs://models/tuned/0123abcd"
+
+
 def test_a_copy_that_may_not_be_written(storage: Storage, artifact: Path) -> None:
     storage.service.put("closed", "x", b"")
     storage.service.closed.add("closed")
@@ -510,11 +521,11 @@ def test_a_killed_upload_leaves_no_object_and_is_made_whole_later(storage: Stora
     assert storage.tuned["adapter_model.safetensors"].content == (artifact / "adapter_model.safetensors").read_bytes()
 
 
-def before_uploads(storage: Storage, happens: Callable[[], None]) -> None:
-    """Lets something happen whenever an upload has been asked for, and before it is looked at."""
+def meanwhile(what: str, storage: Storage, happens: Callable[[], None]) -> None:
+    """Lets something happen whenever a request with `what` in its path has come, and before it is looked at."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        if "uploadType=" in request.path:
+        if what in request.path:
             happens()
         storage.service.answer(request)
 
@@ -525,7 +536,7 @@ def test_what_somebody_else_writes_meanwhile_is_left_alone(storage: Storage, art
     theirs = f"tuned/0123abcd/{MANIFEST_FILE}"
     (artifact / "adapter_model.safetensors").unlink()
     (artifact / "held-out" / "rows.jsonl").unlink()
-    before_uploads(storage, lambda: storage.service.put("models", theirs, b"theirs"))
+    meanwhile("uploadType=", storage, lambda: storage.service.put("models", theirs, b"theirs"))
     with pytest.raises(Unavailable, match=f"{MANIFEST_FILE} was written by somebody else meanwhile"):
         storage.mirrored(artifact)
     assert storage.tuned[MANIFEST_FILE].content == b"theirs"
@@ -536,6 +547,6 @@ def test_an_upload_whose_answer_was_lost_has_succeeded(storage: Storage, artifac
         for path in (p for p in artifact.rglob("*") if p.is_file()):
             storage.service.put("models", f"tuned/0123abcd/{path.relative_to(artifact).as_posix()}", path.read_bytes())
 
-    before_uploads(storage, first_try)
+    meanwhile("uploadType=", storage, first_try)
     storage.mirrored(artifact)
     assert storage.tuned[MANIFEST_FILE].content == (artifact / MANIFEST_FILE).read_bytes()

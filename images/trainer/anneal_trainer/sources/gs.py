@@ -67,25 +67,18 @@ class Folder:
 
     def fetch(self, file: RemoteFile, target: Path) -> None:
         """Downloads one object. Raises Unavailable when it is no longer what was listed, or arrives damaged."""
-        from google.api_core.exceptions import NotFound
-
         generation, _, checksum = file.version.partition(" ")
         name = f"gs://{self.where.bucket}/{file.path}"
         with self._asked() as how, files.replacing(target) as output:
             too_long = Unavailable("SourceUnavailable", f"{name} sends more than the {file.size} bytes it announced")
             checked = _Checked(output, file.size or 0, too_long)
-            blob = self._bucket().blob(file.path, generation=int(generation))
-            try:
-                # Raw: stored gzip could unpack to any size. The client does not check what it fetched in two requests.
-                blob.download_to_file(checked, raw_download=True, checksum=None, **how)
-            except NotFound as error:
-                raise Unavailable("SourceUnavailable", f"{name} changed while it was fetched") from error
+            self._download(file.path, int(generation), checked, "Source", **how)
             checked.compare(name, file.size or 0, checksum, "Source")
 
     def read(self, name: str) -> bytes | None:
         """The first 16 MiB of an object below the folder; None when there is no such object.
 
-        Raises Unavailable when an object no longer than that arrives damaged.
+        Raises Unavailable when it is replaced meanwhile, or arrives damaged and is no longer than that.
         """
         with self._asked() as how:
             found = self._bucket().get_blob(self._path(name), **how)
@@ -94,7 +87,7 @@ class Folder:
             content = io.BytesIO()
             too_long = Unavailable("OutputUnavailable", f"{self._name} sends more than it is asked for")
             checked = _Checked(content, _MAX_BYTES_AT_ONCE, too_long)
-            found.download_to_file(checked, end=_MAX_BYTES_AT_ONCE - 1, raw_download=True, checksum=None, **how)
+            self._download(found.name, found.generation, checked, "Output", end=_MAX_BYTES_AT_ONCE - 1, **how)
             # The service knows the checksum of the whole alone. Damaged content would pass for somebody else's.
             if found.size <= _MAX_BYTES_AT_ONCE:
                 checked.compare(f"gs://{self.where.bucket}/{found.name}", found.size, found.crc32c, "Output")
@@ -128,6 +121,19 @@ class Folder:
                     raise Unavailable(
                         "OutputUnavailable", f"gs://{self.where.bucket}/{path} was written by somebody else meanwhile"
                     ) from error
+
+    def _download(self, path: str, generation: int, into: _Checked, deed: Deed, **how: Any) -> None:
+        """Takes an object at one generation, or a part of it. Raises Unavailable when it has another by now."""
+        from google.api_core.exceptions import NotFound
+
+        # A blob of our own: one that the service described has its address from there, which may be another server's.
+        blob = self._bucket().blob(path, generation=generation)
+        try:
+            # Raw: stored gzip could unpack to any size. The client does not check what it fetched in two requests.
+            blob.download_to_file(into, raw_download=True, checksum=None, **how)
+        except NotFound as error:
+            name = f"gs://{self.where.bucket}/{path}"
+            raise Unavailable(f"{deed}Unavailable", f"{name} changed while it was fetched") from error
 
     def _bucket(self) -> Any:
         return self.client.bucket(self.where.bucket)
