@@ -190,6 +190,23 @@ def test_what_may_not_be_used_is_rejected_by_its_reason_before_it_is_paid_for(jo
     assert told == as_dict(made.rejected)
 
 
+def test_nothing_is_written_after_a_row_that_gives_a_held_out_row_away(job: Job) -> None:
+    held_out = "kept away from everyone under all of these different names today"
+    leaking = f"somebody said: {held_out} and left"
+    job.rows = [*different(12, 10), {"prompt": leaking, "completion": "On"}]
+    job.held_out_rows, job.split = [{"prompt": held_out, "completion": "On"}], DatasetSplit()
+    job.leak_check = LeakCheck(policy="Fail")
+    with hosted_models(diligent) as models:
+        job.augmentation = wanting(models)
+        refused(job.do(job.prepare_run()), "HeldOutLeaked", "1 training rows give held-out rows away")
+        assert models.asked == [], "nobody is paid for a job that fails"
+    job.leak_check = LeakCheck(policy="Drop")
+    made, models = augmented(job, diligent, rows=100, perSeed=1, maxShare="0.9")
+    assert (made.asked, made.accepted) == (12, 12)
+    assert held_out not in json.dumps([asked.body for asked in models.asked])
+    assert [r["reason"] for r in rejected(job)] == ["Leak"]
+
+
 @pytest.mark.parametrize(("share", "most"), [("0.5", 24), ("0.2", 6), ("0.01", 0)])
 def test_the_share_of_written_rows_is_capped(job: Job, share: str, most: int) -> None:
     made, _ = augmented(job, diligent, rows=100, maxShare=share)

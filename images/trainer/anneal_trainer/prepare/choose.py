@@ -17,7 +17,7 @@ from anneal_trainer.prepare import balance, deduplicate, leaks, similar
 from anneal_trainer.prepare.against import Against
 from anneal_trainer.prepare.split import Candidate, Split, draw
 from anneal_trainer.prepare.store import Store
-from anneal_trainer.prepare.words import runs
+from anneal_trainer.prepare.words import Runs, runs
 
 #: Where a valid row is, in words: "line 3 of pvc://…".
 Where = Callable[[int], str]
@@ -53,9 +53,9 @@ def choose(
 ) -> Choice:
     """Decides about every row. `check` is called now and then, to let the run be interrupted. Raises UserMistake.
 
-    `grow` may add rows to the store and to those that are trained on, after the split and before the leak check. Rows
-    that leak into the files of `against` are taken out before, so that nothing is written after them; what it adds must
-    not leak into these files either.
+    `grow` may add rows to the store and to those that are trained on. Rows that leak are taken out before, so that
+    nothing is written after them; what it adds must not leak into the files of `against`, and leaks into held-out rows
+    are looked for once more.
     """
     choice = Choice()
     wanted = run.deduplication
@@ -82,11 +82,10 @@ def choose(
         choice.leaked = against.leaks(choice.train)
         close = {row: place for of_file in reversed(choice.leaked) for row, place in of_file.items()}
         _stop_leaks(choice, run, close, _AGAINST, where)
+    _check_held_out(choice, store, run, questions, where)
     if grow is not None:
         grow(choice)
-        questions = runs(store.words.questions, deduplicate.RUN)
-    found = leaks.find(store.words, questions, choice.train, choice.held_out, float(run.leak_check.threshold))
-    _stop_leaks(choice, run, {row: where(other) for row, other in found.items()}, _HELD_OUT, where)
+        _check_held_out(choice, store, run, runs(store.words.questions, deduplicate.RUN), where)
     return choice
 
 
@@ -176,6 +175,12 @@ _AGAINST = _Kept(
     gives="gives away",
     remedy="None is left to train on",
 )
+
+
+def _check_held_out(choice: Choice, store: Store, run: PrepareRun, questions: Runs, where: Where) -> None:
+    """Takes out what gives a held-out row away. Raises UserMistake."""
+    found = leaks.find(store.words, questions, choice.train, choice.held_out, float(run.leak_check.threshold))
+    _stop_leaks(choice, run, {row: where(other) for row, other in found.items()}, _HELD_OUT, where)
 
 
 def _stop_leaks(choice: Choice, run: PrepareRun, found: Mapping[int, str], kept: _Kept, where: Where) -> None:
