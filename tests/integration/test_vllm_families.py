@@ -35,9 +35,10 @@ FAMILIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "llama4": ({**WIDE, "attention_chunk_size": 128, "floor_scale": 8192}, ("merged",)),
     "deepseek_v3": (LATENT, ("merged",)),
 }
-#: Adapters on R1's attention, as far as vLLM applies them: not on kv_b_proj, and on CPU not beside experts.
+#: R1 without experts, beside which vLLM on CPU applies no adapter.
 DENSE_LATENT = {**LATENT, "first_k_dense_replace": 2}
-APPLIED = ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"]
+#: All of R1's attention, of which kv_b_proj is not adapted by default, since vLLM does not apply adapters there.
+MERGED = {"deepseek_v3": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"]}
 #: Longer than the windows and chunks of all families.
 TEXT = ("«user» 7: please please light on<|end|>«assistant» On1" * 3).encode()
 
@@ -100,8 +101,8 @@ def test_what_we_trained_is_the_same_in_vllm(tmp_path: Path) -> None:
     """Prepared, trained and published as pods do it; every token has the probability that transformers gives it."""
     asked = Asked(tmp_path)
     for family, (shape, contents) in FAMILIES.items():
-        asked.family(family, shape, contents, [])
-    asked.family("deepseek_v3", DENSE_LATENT, ("adapter",), APPLIED)
+        asked.family(family, shape, contents, MERGED.get(family, []))
+    asked.family("deepseek_v3", DENSE_LATENT, ("adapter",), [])
     (tmp_path / "tasks.json").write_text(json.dumps(asked.tasks))
     script = Path(__file__).parents[1] / "support/vllm_families.py"
     done = subprocess.run(

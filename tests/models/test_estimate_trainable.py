@@ -13,7 +13,7 @@ from anneal_trainer.fit.methods.lora import adapt
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("targets", [[], ["q_proj", "o_proj"]], ids=["all", "attention"])
+@pytest.mark.parametrize("targets", [[], ["q_proj", "kv_b_proj", "o_proj"]], ids=["by default", "attention"])
 def test_trained_parameters_are_those_of_the_adapter(family: str, targets: list[str]) -> None:
     with torch.device("meta"):
         model = FAMILIES[family]()

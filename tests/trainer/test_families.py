@@ -30,7 +30,7 @@ from anneal_trainer.fit.passes import quickest
 
 ATTENTION = ["self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj", "self_attn.v_proj"]
 DENSE = [*ATTENTION, "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"]
-LATENT = [f"self_attn.{n}" for n in ("kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "q_a_proj", "q_b_proj")]
+LATENT = [f"self_attn.{n}" for n in ("kv_a_proj_with_mqa", "o_proj", "q_a_proj", "q_b_proj")]
 SHARED = [f"feed_forward.shared_expert.{n}" for n in ("down_proj", "gate_proj", "up_proj")]
 #: Per family: where its layers are, and what of the first and of the second layer is adapted.
 LANDS = {
@@ -79,6 +79,13 @@ def test_adapters_land_in_the_language_layers_and_nowhere_else(family: str, hub:
     expected = {f"base_model.model.{root}.{n}.{name}" for n, names in enumerate((first, second)) for name in names}
     learning = {name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
     assert learning == {f"{name}.lora_{side}.default.weight" for name in expected for side in "AB"}
+
+
+def test_what_vllm_does_not_apply_is_adapted_where_it_is_named(hub: Path) -> None:
+    tuned = adapt(loaded(hub / "deepseek_v3"), Lora(rank=4, target_modules=["kv_b_proj"]), 1)
+    learning = {name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    layers = [f"base_model.model.model.layers.{n}.self_attn.kv_b_proj" for n in range(2)]
+    assert learning == {f"{layer}.lora_{side}.default.weight" for layer in layers for side in "AB"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -44,8 +44,13 @@ Names = Annotated[
 ]
 TargetModules = Annotated[
     Names,
-    Field(description="Names (suffixes) of the linear layers to adapt. Default: every linear layer but the head."),
+    Field(
+        description="Names (suffixes) of the linear layers to adapt. Default: every linear layer but the head, and but"
+        " kv_b_proj (latent attention), where vLLM does not apply adapters."
+    ),
 ]
+#: Last words of the names of linear layers that are adapted only where they are named.
+NOT_BY_DEFAULT = frozenset({"kv_b_proj"})
 
 #: Initialisations that take a part of the base's own weights into the adapter.
 _FROM_WEIGHTS = ("PiSSA", "OLoRA")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anneal.api.estimate import Linear, ModelShape
-from anneal.api.methods import Optimizer
+from anneal.api.methods import NOT_BY_DEFAULT, Optimizer
 
 GIB = 1024**3
 #: What a parameter that is trained takes: its value or its gradient in float32, the two moments of Adam in float32, or
@@ -63,7 +63,7 @@ class Adapter:
     """Low-rank matrices beside linear layers.
 
     Attributes:
-        targets: names of the layers, the last words of which count; none are all.
+        targets: names of the layers, the last words of which count; none are all but `NOT_BY_DEFAULT`.
         drops: whether inputs are dropped at random.
         decomposes: whether the norm of each output row learns apart (DoRA).
         stacks: names of stacked experts that are adapted, the last words of which count.
@@ -133,9 +133,9 @@ class PassPlan:
 
 
 def adapted(shape: ModelShape, adapter: Adapter) -> list[Linear]:
-    """The linear layers that get an adapter: those that are named, or all."""
+    """The linear layers that get an adapter: those that are named, or all that get one by default."""
     wanted = {_last(name) for name in adapter.targets}
-    return [row for row in shape.linears if not wanted or row[0] in wanted]
+    return [row for row in shape.linears if (row[0] in wanted if wanted else row[0] not in NOT_BY_DEFAULT)]
 
 
 def trainable_parameters(shape: ModelShape, adapter: Adapter | None) -> int:
@@ -351,7 +351,7 @@ def _input_values(work: Work, inner: int, names: Set[str]) -> int:
     """Inputs of the named linear layers, each once, as far as nothing else keeps them."""
     shape = work.shape
     attention = shape.hidden * bool(names & ATTENTION_INPUTS)
-    latent = shape.normalised_width * bool(names & LATENT_INPUTS)
+    latent = sum({name: inputs for name, inputs, *_ in shape.linears if name in names & LATENT_INPUTS}.values())
     block = shape.hidden * bool(names & BLOCK_INPUTS) + inner * ("down_proj" in names)
     # On CPU attention is run row by row, so that what it keeps is not the whole that goes on to o_proj.
     output = shape.output_width * (work.device == "CPU" and "o_proj" in names)

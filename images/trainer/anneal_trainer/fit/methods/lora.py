@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from anneal.api.methods import Lora, QLora
+from anneal.api.methods import NOT_BY_DEFAULT, Lora, QLora
 from anneal.api.runs import MountedPath
 from anneal_trainer import model as base_model
 from anneal_trainer.errors import UserMistake
@@ -32,7 +32,7 @@ def learner(base: MountedPath, lora: Lora, seed: int, dtype: torch.dtype, device
 def adapt(model: Any, adapter: Lora | QLora, seed: int) -> Any:
     """`model` with adapters in float32, which alone are trainable. Raises UserMistake when no layer matches.
 
-    By default every linear layer of the language tower but the head is adapted.
+    By default every linear layer of the language tower is adapted, but the head and `NOT_BY_DEFAULT`.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -65,7 +65,7 @@ def target_modules(model: Any, wanted: list[str]) -> list[str]:
     body = {n.rpartition(".")[2] for n in linear if model.get_submodule(n) is not head}
     targets.refuse_redirected(model, wanted)
     _check_names("targetModules", "linear layer", wanted, linear, body)
-    return sorted(set(wanted or body))
+    return sorted(set(wanted or body - NOT_BY_DEFAULT))
 
 
 def target_parameters(model: Any, wanted: list[str]) -> list[str]:
