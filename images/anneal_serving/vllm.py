@@ -129,11 +129,11 @@ def _rank(name: str, adapter: str) -> int:
     config = json.loads((Path(adapter) / ADAPTER_CONFIG).read_bytes())
     if config.get("use_dora"):
         raise UnservableError(f"The adapter of {name} is a DoRA, which vLLM does not load. {_ADVICE}")
-    # Read once, when the base is loaded, and multiplied into others (latent attention).
+    # Latent attention. On CPU read once, when the base is loaded; elsewhere, by its source, not applied throughout.
     if "kv_b_proj" in json.dumps(config.get("target_modules")):
         raise UnservableError(
-            f"The adapter of {name} is also on kv_b_proj, where vLLM never applies it: answers would be wrong."
-            f" Leave it out of lora.targetModules. {_ADVICE}"
+            f"The adapter of {name} is also on kv_b_proj, where vLLM applies it in part or not at all: answers would be"
+            f" wrong. Leave it out of lora.targetModules, whose default does. {_ADVICE}"
         )
     rank = max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
     if rank > RANKS[-1]:
