@@ -341,6 +341,24 @@ def test_a_held_out_file_is_used_whole_and_what_it_leaks_is_dropped(job: Job) ->
     refused(job.do(job.prepare_run()), "HeldOutLeaked", "1 training rows give held-out rows away: line 5 of")
 
 
+def test_what_plugins_need_to_score_goes_with_the_rows_of_a_held_out_file_alone(job: Job) -> None:
+    told = {"task": "sums", "doc": {"question": "é", "parts": [1, None, {"a": ""}]}}
+    job.rows = [{**r, "scoring": told} for r in different(30)]
+    job.held_out_rows = [row(sentence(random.Random(i), 9)) for i in range(100, 108)]
+    job.held_out_rows[0]["scoring"] = told
+    job.split = DatasetSplit()
+    data(job)
+    by_prompt = {line["messages"][-1]["content"]: line for line in held_out(job)}
+    assert by_prompt[job.held_out_rows[0]["prompt"]]["scoring"] == told
+    assert ["scoring" in line for line in by_prompt.values()].count(True) == 1
+    job.held_out_rows[1]["scoring"] = "strict"
+    refused(
+        job.do(job.prepare_run()),
+        "InvalidRows",
+        'line 2 of pvc://hub/held-out.jsonl: its "scoring", which plugins are handed, is no object',
+    )
+
+
 def test_an_empty_held_out_file_is_named(job: Job) -> None:
     job.held_out_rows, job.split = [], DatasetSplit()
     refused(

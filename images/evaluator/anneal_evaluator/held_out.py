@@ -41,6 +41,9 @@ class HeldOutRow(ApiModel):
         default=None, description="What rows have in common that are not independent: a document, a conversation."
     )
     category: str | None = Field(default=None, description="What the row is about, for results by category.")
+    scoring: dict[str, Any] | None = Field(
+        default=None, description="What plugins need to score an answer to it; they alone are handed it."
+    )
 
 
 def read_held_out(location: MountedPath, digest: str) -> list[HeldOutRow]:

@@ -5,7 +5,7 @@ order of these names, and equal answers to one row are one item, scored once. A 
 was scored, whoever reads it and whenever.
 
 Whatever a plugin leaves is taken whole or not at all: a missing, surplus or senseless score is an error of the run,
-never a zero.
+never a zero. Of rows that its metric does not cover (`only`) no score is demanded.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def write_items(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers) 
             "messages": [m.to_json() for m in row.messages],
             "reference": row.reference,
             "answer": text,
+            **({"scoring": row.scoring} if row.scoring is not None else {}),
         }
         for _, _, row, text in _answered(run, rows, answers)
     }
@@ -71,8 +72,9 @@ def plugin_scores(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers
         if metric.plugin is None:
             continue
         path = Path(run.plugins) / SCORES_DIR / metric.name / SCORES_FILE
+        demanded = frozenset(item for (_, i), item in items.items() if metric.covers(rows[i].category))
         try:
-            given = _read(path, frozenset(items.values()), metric.plugin)
+            given = _read(path, frozenset(items.values()), demanded, metric.plugin)
         except ValueError as error:
             raise mistake(
                 PLUGIN_SCORES_INVALID,
@@ -80,7 +82,7 @@ def plugin_scores(run: EvaluateRun, rows: Sequence[HeldOutRow], answers: Answers
             ) from error
         found[m] = np.full((len(run.models), len(rows)), np.nan)
         for place, item in items.items():
-            found[m][place] = given[item]
+            found[m][place] = given.get(item, np.nan)
     return found
 
 
@@ -99,8 +101,11 @@ def _answered(
                 yield k, i, row, answer.text
 
 
-def _read(path: Path, items: frozenset[str], options: Plugin) -> Mapping[str, float]:
-    """The score of each of `items`, 0 to 1. Raises ValueError: a sentence that has the plugin for its subject."""
+def _read(path: Path, items: frozenset[str], demanded: frozenset[str], options: Plugin) -> Mapping[str, float]:
+    """The scores of `items`, 0 to 1: of all that are `demanded`, and of others that it scored, too.
+
+    Raises ValueError: a sentence that has the plugin for its subject.
+    """
     found: dict[str, float] = {}
     content = _content(path, MAX_LINE_BYTES * (len(items) + 1))
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -118,9 +123,10 @@ def _read(path: Path, items: frozenset[str], options: Plugin) -> Mapping[str, fl
         if score.id in found:
             raise ValueError(f"scored {score.id!r} twice, the second time in line {number}")
         found[score.id] = _unit(score.score, options, number)
-    if missing := sorted(items - found.keys()):
+    if missing := sorted(demanded - found.keys()):
+        scored = len(demanded) - len(missing)
         raise ValueError(
-            f"wrote {len(found)} scores for {len(items)} answers, the first without one being {missing[0]!r}"
+            f"wrote {scored} scores for {len(demanded)} answers, the first without one being {missing[0]!r}"
         )
     return found
 

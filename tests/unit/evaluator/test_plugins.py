@@ -122,6 +122,32 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, leave: Callable[[Path], Non
         plugin_scores(run, ROWS, ANSWERS)
 
 
+def test_a_plugin_is_handed_what_a_row_has_for_it(tmp_path: Path) -> None:
+    told = {"doc": {"question": "one", "numbers": [1, None]}}
+    rows_ = [ROWS[0].model_copy(update={"scoring": told}), *ROWS[1:]]
+    write_items(plugin_run(tmp_path), rows_, ANSWERS)
+    by_answer = {item["answer"]: item for item in handed(tmp_path)}
+    assert by_answer["yes"]["scoring"] == told
+    assert not any("scoring" in by_answer[answer] for answer in ("a long answer", "no", "short"))
+
+
+def test_of_rows_that_its_metric_does_not_cover_a_plugin_may_say_nothing(tmp_path: Path) -> None:
+    categories = ["sums", "words", "sums"]
+    some = [row.model_copy(update={"category": c}) for row, c in zip(ROWS, categories, strict=True)]
+    plugin = {"name": "words", "plugin": {"image": "words:1"}, "only": {"categories": ["sums"]}}
+    run, path = evaluate_run(metrics=[plugin], plugins=str(tmp_path)), scores_file(tmp_path)
+    write_items(run, some, ANSWERS)
+    good = dict(zip((item["answer"] for item in handed(tmp_path)), lines(tmp_path), strict=True))
+    assert set(good) == {"yes", "no", "a long answer", "short"}
+    path.write_text("\n".join([good["yes"], good["no"]]))
+    given = plugin_scores(run, some, ANSWERS)
+    assert given[0][0, [0, 2]].tolist() == [1, 1]
+    assert np.isnan(given[0][:, 1]).all()
+    path.write_text("\n".join([good["yes"], good["short"]]))
+    with pytest.raises(EvaluationError, match="wrote 1 scores for 2 answers, the first without one"):
+        plugin_scores(run, some, ANSWERS)
+
+
 def test_a_binary_metric_has_two_values(tmp_path: Path) -> None:
     run, path = plugin_run(tmp_path, values="Binary"), scores_file(tmp_path)
     write_items(run, ROWS, ANSWERS)

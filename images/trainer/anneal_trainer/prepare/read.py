@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,10 +79,13 @@ class Reader:
         )
         if source is self.run.held_out_source and messages and messages[-1].calls:
             raise RowError("its answer is the call of a tool, which no metric compares: train on it, hold out others")
-        self.keep(messages, record.number, labels, tools_in(row))
+        scoring = _scoring(raw) if source is self.run.held_out_source else ""
+        self.keep(messages, record.number, labels, tools_in(row), scoring)
         return format_
 
-    def keep(self, messages: list[Message], number: int, labels: tuple[str, str], tools: str = "") -> None:
+    def keep(
+        self, messages: list[Message], number: int, labels: tuple[str, str], tools: str = "", scoring: str = ""
+    ) -> None:
         """Cleans and checks a row of the source at hand, and stores it. Raises RowError."""
         validate.check(messages, tools)
         messages, flags = cleaning.clean(messages, tools, self.run.cleaning)
@@ -91,7 +95,7 @@ class Reader:
         rendered = self.template.render(messages, tools)
         if len(rendered.tokens) > self.max_length:
             raise RowError(f"too long: {len(rendered.tokens)} tokens, at most {self.max_length} (training.maxLength)")
-        self.store.add(Example(tuple(messages), tools), rendered, (len(self.units) - 1, number), labels)
+        self.store.add(Example(tuple(messages), tools, scoring), rendered, (len(self.units) - 1, number), labels)
         self.flags.update(flags)
 
     def _flags_of_language(self, messages: Sequence[Message]) -> set[str]:
@@ -117,6 +121,19 @@ def _label(row: Mapping[str, Any], column: str | None, field_: str) -> str:
     if value is None or isinstance(value, list | dict) or str(value) == "":
         raise RowError(f'no value in "{column[:40]}", which dataset.{field_} names')
     return str(value)
+
+
+def _scoring(row: Mapping[str, Any]) -> str:
+    """The object that plugins are handed with every answer to the row, as JSON. Raises RowError."""
+    value = row.get("scoring")
+    if value is None:
+        return ""
+    if not isinstance(value, dict):
+        raise RowError('its "scoring", which plugins are handed, is no object')
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RowError('its "scoring", which plugins are handed, holds what JSON does not have') from error
 
 
 def _sentence(kind: str, formats: Mapping[str, int], source: SourceInput) -> str:

@@ -235,5 +235,6 @@ def _held_out_lines(found: Store, held_out: Sequence[int]) -> Iterator[bytes]:
         example = found.example(row)
         line = {"id": name, "messages": [m.to_json() for m in example.prompt], "reference": example.reference}
         line |= {"tools": json.loads(example.tools)} if example.tools else {}
+        line |= {"scoring": json.loads(example.scoring)} if example.scoring else {}
         line |= {key: label for key, label in zip(("category", "group"), found.labels[row], strict=True) if label}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -18,10 +18,16 @@ from anneal_trainer.prepare.chat import Message, canonical
 
 @dataclass(frozen=True)
 class Example:
-    """A valid row: what is asked, and the answer to it. `tools` are those that are offered, as the JSON of a list."""
+    """A valid row: what is asked, and the answer to it.
+
+    Attributes:
+        tools: those that are offered, as the JSON of a list.
+        scoring: what plugins are handed with an answer to it, as the JSON of an object; empty where there is none.
+    """
 
     messages: tuple[Message, ...]
     tools: str = ""
+    scoring: str = ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:

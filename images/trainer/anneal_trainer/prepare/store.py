@@ -55,7 +55,7 @@ class Store:
     def add(self, example: Example, rendered: Rendered, place: tuple[int, int], labels: tuple[str, str]) -> None:
         """Keeps a row that is valid."""
         turns = [m.to_json() for m in example.messages]
-        text = json.dumps([example.tools, *turns], ensure_ascii=False).encode()
+        text = json.dumps([example.tools, example.scoring, *turns], ensure_ascii=False).encode()
         self._texts.write(text)
         self._text_ends.append(self._text_ends[-1] + len(text))
         self._tokens.write(np.asarray(rendered.tokens, dtype=np.int32).tobytes())
@@ -89,9 +89,9 @@ class Store:
     def example(self, row: int) -> Example:
         start, end = self._text_ends[row], self._text_ends[row + 1]
         self._texts.seek(start)
-        tools, *turns = json.loads(self._texts.read(end - start))
+        tools, scoring, *turns = json.loads(self._texts.read(end - start))
         self._texts.seek(0, os.SEEK_END)  # where the next row goes
-        return Example(tuple(message_of(turn) for turn in turns), tools)
+        return Example(tuple(message_of(turn) for turn in turns), tools, scoring)
 
     def training_rows(self, chosen: Sequence[int]) -> TrainingRows:
         """The tokens of some rows, in that order; a row may be chosen more than once."""
