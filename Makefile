@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 UV := uv
-export PYTHONPATH := operator:images/trainer:images/evaluator:images/demo:tests/cluster:images
+export PYTHONPATH := operator:images/trainer:images/evaluator:images/lm-eval:images/demo:tests/cluster:images
 export UV_SYSTEM_CERTS := 1
 
 help:  ## this list
@@ -29,6 +29,8 @@ lock:  ## resolve all requirements anew: the images get the versions that the de
 	$(LOCK) --no-deps images/triton/requirements.in -o images/triton/requirements.txt
 	cp images/base/requirements.txt images/vllm-cpu/requirements.txt # whose versions are kept where vLLM takes them
 	$(LOCK) images/vllm-cpu/requirements.in --override images/vllm-cpu/overrides.in -o images/vllm-cpu/requirements.txt
+	$(LOCK) images/lm-eval/requirements.in $(TESTED) -o images/lm-eval/requirements.txt
+	$(LOCK) --no-deps images/lm-eval/build.in -c images/lm-eval/requirements.txt -o images/lm-eval/build.txt
 	$(LOCK) --no-deps images/demo/requirements.in -o images/demo/requirements.txt
 	$(LOCK) images/uv.in -o images/uv.txt
 

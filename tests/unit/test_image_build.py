@@ -127,6 +127,7 @@ def test_our_own_images_are_found_with_one_torch_layer_below_those_that_need_it(
         "base": None,
         "demo": "base",
         "evaluator": None,
+        "lm-eval": None,
         "operator": None,
         "trainer": "base",
         "triton": "base",
