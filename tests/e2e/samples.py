@@ -39,7 +39,7 @@ def evaluation(name: str, candidate: str, **spec: Any) -> Object:
     obj["spec"]["candidate"]["fineTuneJobRef"]["name"] = candidate
     obj["spec"]["gates"] = [{"metric": "accuracy", "absolute": {"minLowerBound": "0"}}]
     obj["spec"]["policy"] = {"maxErrorRate": "0.9"}
-    obj["spec"]["generation"] = {"maxTokens": 24}
+    obj["spec"]["generation"]["maxTokens"] = 24
     merge(obj["spec"], spec)
     return obj
 

@@ -123,6 +123,7 @@ def _serve_run(seen: Seen, spec: EvaluationSpec, subject: Subject) -> ServeRun:
         object=identity(seen),
         models=[candidate, *(_served_baseline(b, subject) for b in _served(spec))],
         vllm=spec.serving.vllm,
+        max_batch_size=spec.generation.concurrency,  # all that is under way: half of it would wait for the other half
         accelerators=accelerators(spec.resources),
     )
 

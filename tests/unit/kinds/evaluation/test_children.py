@@ -107,6 +107,13 @@ def test_every_container_passes_pod_security_restricted() -> None:
         }
 
 
+def test_all_questions_under_way_fit_one_batch_of_the_server() -> None:
+    config_map, _ = made(generation={"concurrency": 33})
+    run = parse_run(config_map["data"]["serve.json"])
+    assert isinstance(run, ServeRun)
+    assert run.max_batch_size == 33
+
+
 def test_the_server_is_told_of_the_candidate_and_of_the_bare_base() -> None:
     config_map, job = made()
     run = parse_run(config_map["data"]["serve.json"])
