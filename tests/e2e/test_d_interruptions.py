@@ -207,26 +207,37 @@ def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: A
     assert is_true(anneal.get("FineTuneJob", "edited"), "Complete")
 
 
-def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal) -> None:
-    anneal.apply(job("late", SOURCE, training=LONG, activeDeadlineSeconds=15))
-    ended = anneal.wait("FineTuneJob", "late", is_over, 120)
-    assert is_true(ended, "Failed")
-    assert ended["status"]["reason"] == "DeadlineExceeded"
-    assert "15 s (spec.activeDeadlineSeconds)" in ended["status"]["message"]
+@pytest.fixture(scope="module")
+def ended(anneal: Anneal) -> dict[str, Object]:
+    """Jobs that cannot end well, tried side by side."""
+    little = {"cpu": "100m", "memory": "300Mi"}
+    wanted = {
+        "late": job("late", SOURCE, training=LONG, activeDeadlineSeconds=15),
+        "hopeless": job("hopeless", SOURCE, resources=little),
+        "starved": job("starved", SOURCE, resources=little, backoffLimit=1, planner={"policy": "Warn"}),
+    }
+    anneal.apply(*wanted.values())
+    return {name: anneal.wait("FineTuneJob", name, is_over, 240) for name in wanted}
+
+
+def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal, ended: dict[str, Object]) -> None:
+    late = ended["late"]
+    assert is_true(late, "Failed")
+    assert late["status"]["reason"] == "DeadlineExceeded"
+    assert "15 s (spec.activeDeadlineSeconds)" in late["status"]["message"]
     deadline = time.monotonic() + 60
-    while [*pods(anneal, ended, "prepare"), *pods(anneal, ended, "fit")]:
+    while [*pods(anneal, late, "prepare"), *pods(anneal, late, "fit")]:
         assert time.monotonic() < deadline, "its pods still run"
         time.sleep(1)
 
 
-def test_training_that_needs_more_memory_is_tried_as_often_as_the_spec_says(anneal: Anneal) -> None:
-    little = {"cpu": "100m", "memory": "300Mi"}
-    anneal.apply(job("hopeless", SOURCE, resources=little))
-    refused = anneal.wait("FineTuneJob", "hopeless", is_over, 120)
-    assert refused["status"]["reason"] == "DoesNotFit"
-    assert pods(anneal, refused) == []
-    anneal.apply(job("starved", SOURCE, resources=little, backoffLimit=1, planner={"policy": "Warn"}))
-    ended = anneal.wait("FineTuneJob", "starved", is_over, 240)
-    assert is_true(ended, "Failed")
-    assert "raise spec.resources.memory" in ended["status"]["message"]
-    assert "given up after 2 failed pods" in ended["status"]["message"]
+def test_training_that_does_not_fit_takes_no_pod(anneal: Anneal, ended: dict[str, Object]) -> None:
+    assert ended["hopeless"]["status"]["reason"] == "DoesNotFit"
+    assert pods(anneal, ended["hopeless"]) == []
+
+
+def test_training_that_needs_more_memory_is_tried_as_often_as_the_spec_says(ended: dict[str, Object]) -> None:
+    starved = ended["starved"]
+    assert is_true(starved, "Failed")
+    assert "raise spec.resources.memory" in starved["status"]["message"]
+    assert "given up after 2 failed pods" in starved["status"]["message"]
