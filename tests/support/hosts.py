@@ -1,4 +1,4 @@
-"""Real servers on this machine, without an image: prepared once in the cache, stopped with all their children."""
+"""Real servers on this machine, without an image: prepared once in the cache, started, stopped with their children."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -48,6 +50,37 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def is_well(url: str) -> bool:
+    """Whether a server answers 200 to a GET of what tells its health."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, health: str, seconds: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that is well by its URL `health` or has ended; stopped with all its children when the block ends.
+
+    Raises AssertionError with the end of its log when it is neither within `seconds`.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    try:
+        end = time.monotonic() + seconds
+        while process.poll() is None and not is_well(health):
+            assert time.monotonic() < end, f"{command[0]} did not start:\n{log.read_text(errors='replace')[-4000:]}"
+            time.sleep(0.3)
+        yield process
+    finally:
+        stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -10,19 +10,17 @@ import os
 import subprocess
 import sys
 import sysconfig
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.hosts import REPOSITORY, free_ports, prepared, run, stop
+from tests.support.hosts import REPOSITORY, free_ports, is_well, prepared, run, running
 
 SOURCES = [REPOSITORY / "operator", REPOSITORY / "images"]
 PINS, ARRANGE = REPOSITORY / "images/triton/requirements.txt", REPOSITORY / "images/triton/arrange.sh"
 START_SECONDS = 300.0
+READY = "/v2/health/ready"
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,7 @@ class Server:
 
     def is_ready(self) -> bool:
         """What Triton itself says of its health."""
-        try:
-            with urllib.request.urlopen(f"http://{self.address}/v2/health/ready", timeout=5) as response:
-                return bool(response.status == 200)
-        except (OSError, urllib.error.HTTPError):
-            return False
+        return is_well(f"http://{self.address}{READY}")
 
     def stubs(self) -> list[int]:
         """Process ids of the Python models."""
@@ -104,24 +98,6 @@ def started(host: TritonHost, repository: Path, log: Path, **environment: str) -
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",
     ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=host.environment(**environment),
-            start_new_session=True,
-        )
-    server = Server(process, f"localhost:{http}", f"localhost:{metrics}", log)
-    try:
-        _wait(server)
-        yield server
-    finally:
-        stop(process)
-
-
-def _wait(server: Server) -> None:
-    end = time.monotonic() + START_SECONDS
-    while server.process.poll() is None and not server.is_ready():
-        assert time.monotonic() < end, f"tritonserver did not start:\n{server.log.read_text(errors='replace')[-4000:]}"
-        time.sleep(0.3)
+    address = f"localhost:{http}"
+    with running(command, host.environment(**environment), log, f"http://{address}{READY}", START_SECONDS) as process:
+        yield Server(process, address, f"localhost:{metrics}", log)

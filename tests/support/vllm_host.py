@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.hosts import REPOSITORY, free_ports, prepared, run, stop
+from tests.support.hosts import REPOSITORY, free_ports, is_well, prepared, run, running
 
 from anneal.kinds.modeldeployment.serving.vllm import VLLM
 
@@ -34,6 +31,7 @@ LATENT = {
 }
 #: Long on a busy machine: three processes import torch, one after the other.
 START_SECONDS = 600.0
+HEALTH = "/health"
 
 
 def prepare() -> Path:
@@ -61,11 +59,7 @@ class Server:
 
     def is_healthy(self) -> bool:
         """What the kubelet asks while it serves."""
-        try:
-            with urllib.request.urlopen(f"http://{self.address}/health", timeout=5) as response:
-                return bool(response.status == 200)
-        except (OSError, urllib.error.HTTPError):
-            return False
+        return is_well(f"http://{self.address}{HEALTH}")
 
 
 @contextmanager
@@ -75,24 +69,7 @@ def started(python: Path, options: Path, log: Path) -> Iterator[Server]:
     command = [str(python), *VLLM.command[1:]]
     command[command.index("--config") + 1] = str(options)
     command[command.index("--port") + 1] = str(port)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **dict(VLLM.environment), "OMP_WAIT_POLICY": "PASSIVE", "HOME": str(log.parent)},
-            start_new_session=True,
-        )
-    server = Server(process, f"localhost:{port}", log)
-    try:
-        _wait(server)
-        yield server
-    finally:
-        stop(process)
-
-
-def _wait(server: Server) -> None:
-    end = time.monotonic() + START_SECONDS
-    while server.process.poll() is None and not server.is_healthy():
-        assert time.monotonic() < end, f"vLLM did not start:\n{server.log.read_text(errors='replace')[-4000:]}"
-        time.sleep(0.3)
+    environment = {**os.environ, **dict(VLLM.environment), "OMP_WAIT_POLICY": "PASSIVE", "HOME": str(log.parent)}
+    address = f"localhost:{port}"
+    with running(command, environment, log, f"http://{address}{HEALTH}", START_SECONDS) as process:
+        yield Server(process, address, log)

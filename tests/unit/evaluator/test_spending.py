@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.hosted_models import Asked, HostedModels, Said, hosted_models
+from tests.support.hosted_models import Asked, HostedModels, Said, always_yes, hosted_models
 from tests.unit.evaluator.builders import answered
 from tests.unit.evaluator.hosted import ask, hosted_run, killed_at, rows
 
@@ -54,38 +57,71 @@ PROGRAM = (
 )
 
 
-def asking(models: HostedModels, directory: Path) -> subprocess.Popen[bytes]:
-    """A process that asks 24 questions, four at a time."""
+class Held:
+    """A script that answers the first `free` questions, and no other until it is let go."""
+
+    def __init__(self, free: int) -> None:
+        self._free, self._let_go = threading.Semaphore(free), threading.Event()
+
+    def __call__(self, asked: Asked) -> Said:
+        if not self._free.acquire(blocking=False):
+            self._let_go.wait()
+        return Said()
+
+    def let_go(self, models: HostedModels) -> None:
+        """Answers all that wait; returns when they are billed, whether anybody hears them or not."""
+        self._let_go.set()
+        while models.busy:
+            time.sleep(0.005)
+
+
+@contextmanager
+def asking(models: HostedModels, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that asks 24 questions, four at a time, until the block ends."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", PROGRAM, models.url, str(directory)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(asked: int, models: HostedModels, process: subprocess.Popen[bytes]) -> None:
+    """Returns when so many were asked, of which four are under way."""
+    end = time.monotonic() + 120
+    while (seen := (len(models.asked), models.busy)) != (asked, 4):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, f"(asked, under way) stayed at {seen}"
+        time.sleep(0.005)
 
 
 def test_a_killed_process_loses_only_what_was_under_way(tmp_path: Path) -> None:
-    """A real SIGKILL from outside, several times, while questions are under way."""
-    with hosted_models(lambda _: Said(seconds=0.05)) as models:
-        for _ in range(2):
-            before = len(models.asked)
-            process = asking(models, tmp_path)
-            while len(models.asked) < before + 6 and process.poll() is None:
-                time.sleep(0.005)
-            process.kill()
-            process.communicate()
+    """A real SIGKILL from outside, twice, each time when six more questions were answered and four are under way."""
+    with hosted_models() as models:
+        for kill in (1, 2):
+            models.script = held = Held(6)
+            with asking(models, tmp_path) as process:
+                wait_for(kill * (6 + 4), models, process)
+                process.kill()
+                process.communicate()
             assert process.returncode == -signal.SIGKILL
+            held.let_go(models)
             kept = {answer.key for answer in read_answers(tmp_path / "responses-gpt.jsonl")}
-            time.sleep(0.1)
+            assert len(kept) == 6 * kill
+        models.script = always_yes
         stored, ledger = asyncio.run(ask(hosted_run(models.url), tmp_path, rows(*(f"q{i}" for i in range(24)))))
     assert kept <= {answer.key for answer in stored.values()}
-    assert sum(models.billed.values()) <= 24 + 2 * 4, "four at a time were under way at each kill"
+    assert sum(models.billed.values()) == 24 + 2 * 4, "four were under way at each kill"
     assert ONE * sum(models.billed.values()) <= ledger.spent(), "never less than the provider bills"
 
 
 def test_sigterm_waits_for_what_is_under_way(tmp_path: Path) -> None:
-    with hosted_models(lambda _: Said(seconds=0.3)) as models:
-        process = asking(models, tmp_path)
-        while len(models.asked) < 4:
-            time.sleep(0.005)
+    held = Held(0)
+    with hosted_models(held) as models, asking(models, tmp_path) as process:
+        wait_for(4, models, process)
         process.terminate()
+        held.let_go(models)
         assert b"PreemptedError" in process.communicate()[1]
     kept = read_answers(tmp_path / "responses-gpt.jsonl")
     assert len(kept) == sum(models.billed.values()) == len(models.asked) == 4
