@@ -130,8 +130,8 @@ HIDDEN = {"$defs": DOUBLING["$defs"], "properties": {"a": {"$ref": "#/$defs/d0"}
     ("schema", "answer"), [({"pattern": "^(a+)+$"}, '"' + "a" * 40 + 'b"'), (HIDDEN, '{"a": 1}')], ids=["regex", "refs"]
 )
 def test_a_check_without_end_is_stopped(schema: Any, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = scorer(schema)  # before the limit is low: on a busy machine reading takes a while
     monkeypatch.setattr(json_schema, "CHECK_SECONDS", 0.3)
-    metric = scorer(schema)
     started = time.monotonic()
     with pytest.raises(ValueError, match="checking one text took over"):
         metric.score(answer, "")
@@ -140,5 +140,6 @@ def test_a_check_without_end_is_stopped(schema: Any, answer: str, monkeypatch: p
 
 def test_a_schema_that_explodes_by_itself_is_told_before_anybody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_schema, "CHECK_SECONDS", 0.3)
-    with pytest.raises(ValueError, match="checking one text took over"):
+    # Which of the two is stopped: on a busy machine reading may be late as well.
+    with pytest.raises(ValueError, match=r"the schema cannot be used: (reading it|checking one text) took over"):
         scorer(DOUBLING)
