@@ -45,7 +45,7 @@ generate: venv  ## crds/ and the chart's copy, from the API models
 
 test: venv  ## everything: unit, sweep, trainer, integration, end to end
 	@$(PY) -m pytest tests/unit tests/sweep tests/models tests/trainer -q -n 3
-	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/cluster tests/integration -m "not performance" -v -n 3 --dist loadfile --durations=12
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/cluster tests/integration -m "not performance" -v -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 	@$(PY) -m pytest tests/e2e -m "not performance" -v -s --durations=12
 
 test-unit: venv  ## unit tests and the crash sweep, without a cluster

@@ -6,14 +6,18 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytest
+from kubernetes import client, config
 from tests.conftest import KubernetesUnderTest
 from tests.e2e import outside
-from tests.e2e.samples import animal_rows
+from tests.e2e.samples import animal_rows, sample
 
+from anneal.api import GROUP, VERSION
 from anneal.api.conditions import is_true
 from anneal.api.kinds import BY_NAME
 from anneal.cli.tree import line
@@ -42,14 +46,26 @@ class Anneal:
         for obj in objects:
             self.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
 
+    @cached_property
+    def objects(self) -> client.CustomObjectsApi:
+        """In this process: a kubectl for every look, once a second, took a tenth of a core."""
+        return client.CustomObjectsApi(config.new_client_from_config(str(self.kubernetes.kubeconfig)))
+
     def get(self, kind: str, name: str) -> Object:
-        """One object; empty when there is none."""
-        found = self.kubectl("get", _plural(kind), name, "-o", "json", "--ignore-not-found")
-        return json.loads(found) if found else {}
+        """One of Anneal's objects; empty when there is none."""
+        try:
+            found: Object = self.objects.get_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, BY_NAME[kind].plural, name, _request_timeout=60
+            )
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+            return {}
+        return found
 
     def list(self, kind: str, *arguments: str) -> list[Object]:
         """Objects of a kind."""
-        items: list[Object] = json.loads(self.kubectl("get", _plural(kind), "-o", "json", *arguments))["items"]
+        items: list[Object] = json.loads(self.kubectl("get", kind, "-o", "json", *arguments))["items"]
         return items
 
     def wait(
@@ -104,10 +120,6 @@ def in_base64(content: str | bytes) -> str:
     return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
 
-def _plural(kind: str) -> str:
-    return BY_NAME[kind].plural if kind in BY_NAME else kind
-
-
 def helper_job(name: str, image: str, claim: str, command: list[str], files: str | None) -> Object:
     """A Job of the test's own."""
     mounts = [{"name": "claim", "mountPath": "/claim"}]
@@ -146,21 +158,21 @@ def helper_job(name: str, image: str, claim: str, command: list[str], files: str
 
 @pytest.fixture(scope="session")
 def target(kubernetes: KubernetesUnderTest) -> Target:
-    """The cluster with our images in it and the operator installed from manifests/base."""
+    """The cluster with our images in it."""
     if kubernetes.local is None:
-        found = given_target()
-    else:
-        images = build_images((*NAMES, "vllm-cpu"))
-        kubernetes.local.load_images(cache_root() / "oci", *images.values())
-        found = Target(str(kubernetes.kubeconfig), kubernetes.command, images)
-    install(found)
-    return found
+        return given_target()
+    images = build_images((*NAMES, "vllm-cpu"))
+    kubernetes.local.load_images(cache_root() / "oci", *images.values())
+    return Target(str(kubernetes.kubeconfig), kubernetes.command, images)
 
 
 @pytest.fixture(scope="session")
 def anneal(kubernetes: KubernetesUnderTest, target: Target) -> Iterator[Anneal]:
-    """The operator and the namespace e2e with a filled hub and room for artifacts."""
-    fill_hub(target, NAMESPACE)
+    """The operator, from manifests/base, and the namespace e2e with a filled hub and room for artifacts."""
+    with ThreadPoolExecutor() as pool:
+        installing = pool.submit(install, target)
+        fill_hub(target, NAMESPACE)
+        installing.result()
     yield Anneal(kubernetes, target)
     kubernetes.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
@@ -171,3 +183,38 @@ def world(anneal: Anneal, tmp_path_factory: pytest.TempPathFactory) -> None:
     image, folder = anneal.target.images["operator"], tmp_path_factory.mktemp("outside")
     anneal.apply(*outside.objects(anneal.namespace, image, folder, animal_rows("prompt")))
     anneal.kubectl("wait", "--for=condition=Ready", f"pod/{outside.NAME}", "--timeout=120s")
+
+
+#: Calls the function of this name in every story that has one.
+Begin = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def begin(request: pytest.FixtureRequest, anneal: Anneal, world: None) -> Begin:
+    """Later stories begin beside earlier ones, in the time that these leave idle; each waits for its own ends."""
+    stories = {item.module.__name__: item.module for item in request.session.items if isinstance(item, pytest.Function)}
+
+    def begin_stories(when: str) -> None:
+        for story in stories.values():
+            if hasattr(story, when):
+                getattr(story, when)(anneal)
+
+    return begin_stories
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(begin: Begin) -> None:
+    """What rests upon no other story."""
+    begin("begin")
+
+
+@pytest.fixture(scope="session")
+def chain(anneal: Anneal, begin: Begin) -> list[Object]:
+    """Every state that the sample FineTuneJob was seen in, on the way to a served model."""
+    seen: list[Object] = []
+    anneal.apply(*(sample(kind) for kind in ("finetunejob", "evaluation", "modeldeployment")))
+    anneal.wait("FineTuneJob", "intents-v1", is_over, 900, seen)
+    anneal.wait("Evaluation", "intents-v1", is_over, 600)
+    anneal.wait("ModelDeployment", "intents", lambda o: is_true(o, "Ready"), 300)
+    begin("begin_after_chain")
+    return seen

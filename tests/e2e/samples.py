@@ -33,13 +33,15 @@ def job(name: str, source: str, **spec: Any) -> Object:
 
 
 def evaluation(name: str, candidate: str, **spec: Any) -> Object:
-    """The sample Evaluation of another job, with a gate that any finite score passes and room for odd answers."""
+    """The sample Evaluation of another job, with a gate that any finite score passes, room for odd answers, and
+    so small that others run beside it."""
     obj = copy.deepcopy(sample("evaluation"))
     obj["metadata"] = {"name": name}
     obj["spec"]["candidate"]["fineTuneJobRef"]["name"] = candidate
     obj["spec"]["gates"] = [{"metric": "accuracy", "absolute": {"minLowerBound": "0"}}]
     obj["spec"]["policy"] = {"maxErrorRate": "0.9"}
     obj["spec"]["generation"]["maxTokens"] = 24
+    obj["spec"]["resources"] = {"cpu": "500m", "memory": "3Gi"}
     merge(obj["spec"], spec)
     return obj
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.conftest import Anneal, Object, is_over
-from tests.e2e.samples import sample
+from tests.e2e.conftest import Anneal, Object
 
-from anneal.api.conditions import find, is_true
+from anneal.api.conditions import find
 from anneal.cli.ask import ask
 from anneal.cli.cluster import Reader
 from anneal_demo.up import SYSTEM
@@ -16,41 +15,30 @@ from anneal_demo.up import SYSTEM
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
-def history(anneal: Anneal) -> list[Object]:
-    """Every state that the sample FineTuneJob was seen in, on the way to a served model."""
-    seen: list[Object] = []
-    anneal.apply(sample("finetunejob"), sample("evaluation"), sample("modeldeployment"))
-    anneal.wait("FineTuneJob", "intents-v1", is_over, 900, seen)
-    anneal.wait("Evaluation", "intents-v1", is_over, 600)
-    anneal.wait("ModelDeployment", "intents", lambda o: is_true(o, "Ready"), 300)
-    return seen
-
-
-def test_training_showed_how_far_it_was(history: list[Object]) -> None:
-    shown = [o["status"]["progress"] for o in history if o.get("status", {}).get("progress")]
+def test_training_showed_how_far_it_was(chain: list[Object]) -> None:
+    shown = [o["status"]["progress"] for o in chain if o.get("status", {}).get("progress")]
     halfway = [p for p in shown if 0 < p["percent"] < 100]
     assert halfway, shown
     assert all(p["totalSteps"] > 0 and p["step"] > 0 for p in halfway)
     assert any("etaSeconds" in p and "tokensPerSecond" in p and "loss" in p for p in halfway)
-    assert {o["status"]["phase"] for o in history if o.get("status", {}).get("phase")} >= {
+    assert {o["status"]["phase"] for o in chain if o.get("status", {}).get("phase")} >= {
         "Preparing",
         "Training",
         "Complete",
     }
 
 
-def test_the_artifact_is_named_by_its_digest(anneal: Anneal, history: list[Object]) -> None:
-    artifact = history[-1]["status"]["artifact"]
+def test_the_artifact_is_named_by_its_digest(anneal: Anneal, chain: list[Object]) -> None:
+    artifact = chain[-1]["status"]["artifact"]
     assert artifact["uri"] == f"pvc://models/intents-v1/{artifact['digest'].removeprefix('sha256:')[:16]}"
     assert artifact["heldOutCount"] == 150
     assert anneal.kubectl("wait", "--for=condition=Complete", "ftj/intents-v1", "--timeout=1s")
 
 
-def test_the_verdict_is_proven_against_the_base(anneal: Anneal, history: list[Object]) -> None:
+def test_the_verdict_is_proven_against_the_base(anneal: Anneal, chain: list[Object]) -> None:
     status = anneal.get("Evaluation", "intents-v1")["status"]
     assert status["verdict"] == "Passed"
-    assert status["subjectDigest"] == history[-1]["status"]["artifact"]["digest"]
+    assert status["subjectDigest"] == chain[-1]["status"]["artifact"]["digest"]
     assert [g["outcome"] for g in status["gates"]] == ["Passed", "Passed"]
     comparison = status["comparisons"][0]
     assert float(comparison["lower"]) > 0.2
@@ -58,9 +46,9 @@ def test_the_verdict_is_proven_against_the_base(anneal: Anneal, history: list[Ob
     assert "95% interval" in status["gates"][1]["message"]
 
 
-def test_the_served_model_answers(anneal: Anneal, history: list[Object]) -> None:
+def test_the_served_model_answers(anneal: Anneal, chain: list[Object]) -> None:
     deployment = anneal.get("ModelDeployment", "intents")
-    assert deployment["status"]["digest"] == history[-1]["status"]["artifact"]["digest"]
+    assert deployment["status"]["digest"] == chain[-1]["status"]["artifact"]["digest"]
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "turn on the lights in the kitchen"}]
     answer = ask(Reader(anneal.target.kubeconfig), anneal.namespace, "intents", messages, 32)
     assert answer.strip() == "HassTurnOn"
@@ -69,17 +57,17 @@ def test_the_served_model_answers(anneal: Anneal, history: list[Object]) -> None
 @pytest.mark.parametrize(
     ("kind", "name"), [("FineTuneJob", "intents-v1"), ("Evaluation", "intents-v1"), ("ModelDeployment", "intents")]
 )
-def test_health_is_settled_for_this_generation(anneal: Anneal, history: list[Object], kind: str, name: str) -> None:
+def test_health_is_settled_for_this_generation(anneal: Anneal, chain: list[Object], kind: str, name: str) -> None:
     """kstatus (Argo CD, Flux): current means no Reconciling, no Stalled, and the observed generation."""
-    assert history
+    assert chain
     obj = anneal.get(kind, name)
     assert obj["status"]["observedGeneration"] == obj["metadata"]["generation"]
     for type_ in ("Reconciling", "Stalled"):
         assert (find(obj["status"], type_) or {}).get("status") == "False"
 
 
-def test_the_operator_stays_small(anneal: Anneal, history: list[Object]) -> None:
-    assert history
+def test_the_operator_stays_small(anneal: Anneal, chain: list[Object]) -> None:
+    assert chain
     pods = json.loads(anneal.kubernetes.kubectl("-n", "anneal-system", "get", "pods", "-o", "json"))["items"]
     assert len(pods) == 2
     for pod in pods:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.e2e import outside
-from tests.e2e.conftest import Anneal, Object, helper_job, is_over
+from tests.e2e.conftest import Anneal, Begin, Object, helper_job, is_over
 from tests.e2e.samples import ANIMAL_FORMATS, animal_rows, deployment, evaluation, job
 
 from anneal.api.conditions import find, is_true
@@ -88,7 +88,7 @@ def judgements() -> list[Object]:
     ]
 
 
-def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal, world: None) -> None:
+def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal: Anneal, begin: Begin) -> None:
     anneal.put("hub", {f"animals/{name}.jsonl": animal_rows(name) for name in ("messages", "alpaca")})
     anneal.apply(following(), *(training(anneal, name) for name in ANIMAL_FORMATS))
     served: list[str] = []
@@ -109,14 +109,17 @@ def test_three_formats_pass_one_after_the_other_without_a_failed_request(anneal:
     assert result["sent"] > 50
     only_one_old_revision_is_kept(anneal, served[-1])
     roll_back(anneal, served)
+    begin("begin_after_animals")
+    anneal.kubectl("scale", "mdep/animals", "--replicas=0")
+    anneal.wait("ModelDeployment", "animals", lambda o: o["status"]["reason"] == "ScaledToZero", 120)
 
 
 def training(anneal: Anneal, name: str) -> Object:
     """The job of a format; small enough to run beside the others."""
     # The first two formats say the same: with one seed they would be one artifact, by digest.
     # The one whose base has to be fetched ends last.
-    settings = {"maxSteps": 24 if name == "alpaca" else 18, "seed": list(ANIMAL_FORMATS).index(name)}
-    small = {"cpu": "200m", "memory": "4Gi"}
+    settings = {"maxSteps": 20 if name == "alpaca" else 15, "seed": list(ANIMAL_FORMATS).index(name)}
+    small = {"cpu": "200m", "memory": "3Gi"}
     source = f"pvc://hub/animals/{name}.jsonl"
     return labelled(job(f"animals-{name}", source, training=settings, resources=small, **places(anneal)[name]))
 
@@ -231,5 +234,3 @@ def roll_back(anneal: Anneal, served: list[str]) -> None:
     for pin, digest in ((revisions[served[1]], served[1]), (None, served[2])):
         anneal.kubectl("patch", "mdep", "animals", "--type=merge", "-p", json.dumps({"spec": {"revision": pin}}))
         anneal.wait("ModelDeployment", "animals", lambda o, d=digest: o["status"].get("digest") == d, 180)
-    anneal.kubectl("scale", "mdep/animals", "--replicas=0")
-    anneal.wait("ModelDeployment", "animals", lambda o: o["status"]["reason"] == "ScaledToZero", 120)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.e2e import outside
@@ -76,18 +77,21 @@ def jobs(anneal: Anneal) -> dict[str, Object]:
     }
 
 
-@pytest.fixture(scope="module")
-def trained(anneal: Anneal, world: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
-    """All jobs, started at once and complete."""
-    base = tmp_path_factory.mktemp("tiny")
-    write_base(base)
-    anneal.put("hub", {f"tiny/{file.name}": file.read_bytes() for file in Path(base).iterdir()})
+def begin(anneal: Anneal) -> None:
+    """All jobs at once."""
+    with TemporaryDirectory() as base:
+        write_base(Path(base))
+        anneal.put("hub", {f"tiny/{file.name}": file.read_bytes() for file in Path(base).iterdir()})
     held_out = "\n".join(map(json.dumps, HELD_OUT))
     texts = {"rows.jsonl": animal_rows("prompt"), "table.csv": table(), "held-out.jsonl": held_out}
     anneal.put("hub", {f"methods/{name}": text for name, text in texts.items()})
-    wanted = jobs(anneal)
-    anneal.apply(*wanted.values())
-    ended = {name: anneal.wait("FineTuneJob", name, is_over, 400) for name in wanted}
+    anneal.apply(*jobs(anneal).values())
+
+
+@pytest.fixture(scope="module")
+def trained(anneal: Anneal) -> dict[str, Object]:
+    """Status of all jobs, complete."""
+    ended = {name: anneal.wait("FineTuneJob", name, is_over, 400) for name in jobs(anneal)}
     assert {name: obj["status"]["message"] for name, obj in ended.items() if not is_true(obj, "Complete")} == {}
     return {name: obj["status"] for name, obj in ended.items()}
 

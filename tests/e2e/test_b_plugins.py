@@ -50,16 +50,20 @@ def scored_by(anneal: Anneal, name: str, program: str, seconds: int) -> Object:
     return evaluation(name, "animals-messages", baselines=[], metrics=metrics, gates=gates)
 
 
+def begin_after_animals(anneal: Anneal) -> None:
+    programs = {GOOD: (PROGRAM, 600), **{name: end[:2] for name, end in ENDS.items()}}
+    for name, (program, seconds) in programs.items():
+        anneal.apply(scored_by(anneal, name, program, seconds))
+
+
 @pytest.fixture(scope="module")
 def ended(anneal: Anneal) -> dict[str, Object]:
     """Status of all Evaluations, judged side by side."""
     anneal.put("hub", {"animals/messages.jsonl": animal_rows("messages")})
     anneal.apply(training(anneal, "messages"))
     anneal.wait("FineTuneJob", "animals-messages", lambda o: is_true(o, "Complete"), 400)
-    programs = {GOOD: (PROGRAM, 600), **{name: end[:2] for name, end in ENDS.items()}}
-    for name, (program, seconds) in programs.items():
-        anneal.apply(scored_by(anneal, name, program, seconds))
-    return {name: anneal.wait("Evaluation", name, is_over, 300)["status"] for name in programs}
+    begin_after_animals(anneal)
+    return {name: anneal.wait("Evaluation", name, is_over, 300)["status"] for name in (GOOD, *ENDS)}
 
 
 def test_a_plugin_scores_as_the_metric_it_repeats(ended: dict[str, Object]) -> None:

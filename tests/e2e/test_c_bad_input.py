@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from tests.e2e.conftest import Anneal, Object, is_over
@@ -23,32 +24,34 @@ FILES = {
     "pickle/pytorch_model.bin": "not weights",
 }
 
+
+def small(name: str, source: str, **spec: Any) -> Object:
+    """So small that all run side by side."""
+    return job(name, f"pvc://hub/bad/{source}", resources={"cpu": "100m", "memory": "3Gi"}, **spec)
+
+
 JOBS: dict[str, tuple[Object, list[str]]] = {
-    "broken-json": (job("broken-json", "pvc://hub/bad/broken.jsonl"), ["line 17", "JSON"]),
-    "empty": (job("empty", "pvc://hub/bad/empty.jsonl"), ["empty.jsonl"]),
-    "no-answer": (job("no-answer", "pvc://hub/bad/no-answer.jsonl"), ["line 41", "empty"]),
-    "no-file": (job("no-file", "pvc://hub/bad/nowhere.jsonl"), ["nowhere.jsonl"]),
-    "no-model": (
-        job("no-model", "pvc://hub/bad/good.jsonl", model={"uri": "pvc://hub/no-such-model"}),
-        ["no-such-model"],
-    ),
-    "pickle": (job("pickle", "pvc://hub/bad/good.jsonl", model={"uri": "pvc://hub/pickle"}), ["safetensors"]),
-    "no-modules": (
-        job("no-modules", "pvc://hub/bad/good.jsonl", lora={"targetModules": ["no_such_layer"]}),
-        ["no_such_layer"],
-    ),
+    "broken-json": (small("broken-json", "broken.jsonl"), ["line 17", "JSON"]),
+    "empty": (small("empty", "empty.jsonl"), ["empty.jsonl"]),
+    "no-answer": (small("no-answer", "no-answer.jsonl"), ["line 41", "empty"]),
+    "no-file": (small("no-file", "nowhere.jsonl"), ["nowhere.jsonl"]),
+    "no-model": (small("no-model", "good.jsonl", model={"uri": "pvc://hub/no-such-model"}), ["no-such-model"]),
+    "pickle": (small("pickle", "good.jsonl", model={"uri": "pvc://hub/pickle"}), ["safetensors"]),
+    "no-modules": (small("no-modules", "good.jsonl", lora={"targetModules": ["no_such_layer"]}), ["no_such_layer"]),
 }
+NO_ROWS = small("no-rows", "good.jsonl", dataset={"split": {"heldOut": 0}}, training={"maxSteps": 1})
+LONG_NAMES = ["n" * 252 + end for end in "ab"]
 
 
-@pytest.fixture(scope="module")
-def jobs(anneal: Anneal) -> None:
+def begin(anneal: Anneal) -> None:
     """All bad jobs at once; each ends on its own."""
     anneal.put("hub", FILES)
-    anneal.apply(*(obj for obj, _ in JOBS.values()))
+    anneal.apply(*(obj for obj, _ in JOBS.values()), NO_ROWS)
+    anneal.apply(*(small(n, "broken.jsonl", output={"uri": f"pvc://models/{n[-1]}"}) for n in LONG_NAMES))
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_bad_data_and_models_fail_with_a_sentence(anneal: Anneal, jobs: None, name: str) -> None:
+def test_bad_data_and_models_fail_with_a_sentence(anneal: Anneal, name: str) -> None:
     ended = anneal.wait("FineTuneJob", name, is_over, 300)
     assert is_true(ended, "Failed")
     assert is_true(ended, "Stalled")
@@ -74,7 +77,7 @@ def test_a_learning_rate_of_letters_is_refused_at_once(anneal: Anneal) -> None:
     assert 'spec.training.learningRate: Invalid value: "abc": must be a decimal number in quotes' in done.stderr
 
 
-def test_an_evaluation_of_a_failed_job_fails_and_of_a_missing_one_waits(anneal: Anneal, jobs: None) -> None:
+def test_an_evaluation_of_a_failed_job_fails_and_of_a_missing_one_waits(anneal: Anneal) -> None:
     anneal.apply(evaluation("of-failed", "broken-json"), evaluation("of-missing", "no-such-job"))
     failed = anneal.wait("Evaluation", "of-failed", lambda o: is_true(o, "Failed"), 300)
     assert "line 17" in failed["status"]["message"]
@@ -84,11 +87,8 @@ def test_an_evaluation_of_a_failed_job_fails_and_of_a_missing_one_waits(anneal: 
 
 
 @pytest.fixture(scope="module")
-def unjudgeable(anneal: Anneal, jobs: None) -> Object:
+def unjudgeable(anneal: Anneal) -> Object:
     """A complete job that kept no rows for judging."""
-    anneal.apply(
-        job("no-rows", "pvc://hub/bad/good.jsonl", dataset={"split": {"heldOut": 0}}, training={"maxSteps": 1})
-    )
     done = anneal.wait("FineTuneJob", "no-rows", is_over, 300)
     assert is_true(done, "Complete")
     return done
@@ -122,15 +122,13 @@ def test_an_artifact_changed_after_publishing_is_never_served(anneal: Anneal, un
     assert "changed after it was published" in given_up["status"]["message"]
 
 
-def test_names_of_253_characters_work_side_by_side(anneal: Anneal, jobs: None) -> None:
-    names = ["n" * 252 + end for end in "ab"]
-    anneal.apply(*(job(n, "pvc://hub/bad/broken.jsonl", output={"uri": f"pvc://models/{n[-1]}"}) for n in names))
-    for name in names:
+def test_names_of_253_characters_work_side_by_side(anneal: Anneal) -> None:
+    for name in LONG_NAMES:
         ended = anneal.wait("FineTuneJob", name, lambda o: is_true(o, "Failed"), 180)
         assert "line 17" in ended["status"]["message"]
 
 
-def test_the_hub_is_untouched(anneal: Anneal, jobs: None) -> None:
+def test_the_hub_is_untouched(anneal: Anneal) -> None:
     listed = anneal.run("look", "hub", ["sh", "-c", "ls /claim/bad /claim/smollm2-135m-instruct"])
     assert "model.safetensors" in listed
     assert "broken.jsonl" in listed

@@ -17,7 +17,7 @@ from anneal.api.conditions import is_true
 
 pytestmark = pytest.mark.e2e
 LONG = {
-    "maxSteps": 26,
+    "maxSteps": 18,
     "tokensPerStep": 512,
     "maxLength": 256,
     "learningRate": "1e-3",

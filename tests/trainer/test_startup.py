@@ -16,15 +16,6 @@ from anneal.api.methods import Method
 from anneal.api.runs import parse_result
 from anneal_trainer.startup import leave_out_torch, leave_out_unused
 
-PROGRAM = """
-import sys
-from anneal.api.methods import Method
-from anneal_trainer.startup import leave_out_unused
-leave_out_unused(Method.model_validate({"lora": {}}))
-from peft.tuners.lora import LoraLayer
-sys.exit("torch._inductor.compile_fx" in sys.modules)
-"""
-
 #: Ends with the program's own exit code, or 9 when something is imported that preparing data does not need.
 PREPARE = """
 import sys
@@ -78,9 +69,11 @@ def test_training_imports_what_it_needs_and_all_of_it_before_it_begins(
     )
     assert alone.returncode == 0, alone.stdout[-2000:]
     found = json.loads(alone.stdout.partition("FOUND ")[2])
-    roots = {name.partition(".")[0] for name in found["early"] + found["late"]}
+    there = {*found["early"], *found["late"]}
+    roots = {name.partition(".")[0] for name in there}
     needless = needless | {"datasets", "matplotlib", "pandas", "sklearn", "tensorboard", "torchvision"}
     assert not roots & needless, "needed by nothing that trains: import it where it is used"
+    assert ("torch._inductor.compile_fx" in there) == ("qlora" in method), "only bitsandbytes needs torch's compiler"
     late = [name for name in found["late"] if name.partition(".")[0] in {"torch", "transformers", "peft", "scipy"}]
     assert len(late) < 100, f"import these in startup.py, with the others: {late}"
     assert found["collects"]
@@ -111,11 +104,6 @@ def test_a_process_that_has_peft_already_keeps_what_it_has(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "peft", sys)
     leave_out_unused(Method.model_validate({"lora": {}}))
     assert importlib.util.find_spec("bitsandbytes") is not None
-
-
-def test_peft_then_does_without_the_compiler_of_torch() -> None:
-    """In a process of its own, since what is imported stays imported."""
-    assert subprocess.run([sys.executable, "-c", PROGRAM], timeout=300).returncode == 0
 
 
 def test_data_is_prepared_without_torch_to_the_same_bytes(job: Job, tmp_path: Path) -> None:

@@ -46,19 +46,20 @@ def answers_of(anneal: Anneal, name: str) -> dict[str, str]:
     return {answer["row"]: answer["text"] for answer in map(json.loads, lines) if answer["outcome"] == "answered"}
 
 
-@pytest.fixture(scope="module")
-def judged(anneal: Anneal) -> Object:
-    """The Evaluation by vLLM, of the artifact that Triton's judged."""
-    anneal.apply(sample("finetunejob"), sample("evaluation"))
-    anneal.wait("FineTuneJob", "intents-v1", is_over, 900)
-    anneal.wait("Evaluation", "intents-v1", is_over, 600)
+def begin_after_chain(anneal: Anneal) -> None:
+    """Evaluation and deployment at once, as pipelines apply them: nothing is served before the verdict."""
     anneal.apply(by_vllm(NAME, seal(anneal)))
+    anneal.apply(deployment(NAME, "intents-v1", NAME, triton=None, vllm={}, resources=RESOURCES))
+
+
+@pytest.fixture(scope="module")
+def judged(anneal: Anneal, chain: list[Object]) -> Object:
+    """The Evaluation by vLLM, of the artifact that Triton's judged."""
     return anneal.wait("Evaluation", NAME, is_over, 900)
 
 
 @pytest.fixture(scope="module")
 def served(anneal: Anneal, judged: Object) -> Iterator[Object]:
-    anneal.apply(deployment(NAME, "intents-v1", NAME, triton=None, vllm={}, resources=RESOURCES))
     yield anneal.wait("ModelDeployment", NAME, lambda o: is_true(o, "Ready"), 600)
     anneal.kubectl("delete", "modeldeployment", NAME)
 
