@@ -71,11 +71,14 @@ $(BENCH_MODEL): | venv
 bench-training-gpu: venv  ## the same on one CUDA card, models of real shapes, to build/bench/training-gpu.json (docs/benchmarks.md)
 	@$(PY) -m tests.performance.training_gpu
 
-bench: venv  ## measurements, written to build/bench/*.json
+bench: venv $(BENCH_MODEL)  ## measurements, written to build/bench/*.json
 	@$(PY) -m pytest tests/performance -m performance -s
 
 bench-data: venv  ## how fast data is prepared, and in how much memory, to build/bench/data.json; the last size takes long
 	@$(PY) -m pytest tests/performance/test_data_speed.py -m performance -s
+
+bench-demo: venv $(BENCH_MODEL)  ## the demo's rows and training without a cluster, to build/bench/demo.json; minutes
+	@$(PY) -m pytest tests/performance/test_demo.py -m performance -s -q
 
 bench-evaluation: venv  ## how much of what a server can do an evaluation gets from it, to build/bench/evaluation.json
 	@$(PY) -m pytest tests/performance/test_evaluation_speed.py -m performance -s
@@ -92,4 +95,4 @@ demo: venv  ## the whole chain on this machine, from nothing to a served model
 demo-down:  ## remove everything that `make demo` made
 	@PYTHONPATH=$(PYTHONPATH) python3 -m local_cluster down --name demo
 
-.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-training-gpu bench-data bench-evaluation bench-verdicts images demo demo-down
+.PHONY: help venv lock fmt lint generate test test-unit test-trainer test-integration test-e2e bench bench-training bench-training-gpu bench-data bench-demo bench-evaluation bench-verdicts images demo demo-down

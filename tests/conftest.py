@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from local_cluster.cluster import Cluster, Scope
+from local_cluster import Cluster, Scope
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
