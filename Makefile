@@ -43,7 +43,8 @@ lint: venv  ## formatting, lint, types, layers
 generate: venv  ## crds/ and the chart's copy, from the API models
 	@$(PY) -m anneal.api.crd
 
-test: test-unit test-trainer  ## everything: unit, sweep, trainer, integration, end to end
+test: venv  ## everything: unit, sweep, trainer, integration, end to end
+	@$(PY) -m pytest tests/trainer tests/models tests/unit tests/sweep -q -n 3 --dist worksteal
 	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/cluster tests/integration -m "not performance" -v -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 	@$(PY) -m pytest tests/e2e -m "not performance" -v -s --durations=12
 

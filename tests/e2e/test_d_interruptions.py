@@ -207,24 +207,17 @@ def test_a_spec_edited_during_training_is_refused_and_training_goes_on(anneal: A
     assert is_true(anneal.get("FineTuneJob", "edited"), "Complete")
 
 
-LITTLE = {"cpu": "100m", "memory": "300Mi"}
-#: Jobs that cannot end well.
-DOOMED = {
-    "late": job("late", SOURCE, training=LONG, activeDeadlineSeconds=15),
-    "hopeless": job("hopeless", SOURCE, resources=LITTLE),
-    "starved": job("starved", SOURCE, resources=LITTLE, backoffLimit=1, planner={"policy": "Warn"}),
-}
-
-
-def begin_after_animals(anneal: Anneal) -> None:
-    anneal.apply(*DOOMED.values())
-
-
 @pytest.fixture(scope="module")
 def ended(anneal: Anneal) -> dict[str, Object]:
-    """What became of the doomed."""
-    begin_after_animals(anneal)
-    return {name: anneal.wait("FineTuneJob", name, is_over, 240) for name in DOOMED}
+    """Jobs that cannot end well, tried side by side."""
+    little = {"cpu": "100m", "memory": "300Mi"}
+    wanted = {
+        "late": job("late", SOURCE, training=LONG, activeDeadlineSeconds=15),
+        "hopeless": job("hopeless", SOURCE, resources=little),
+        "starved": job("starved", SOURCE, resources=little, backoffLimit=1, planner={"policy": "Warn"}),
+    }
+    anneal.apply(*wanted.values())
+    return {name: anneal.wait("FineTuneJob", name, is_over, 240) for name in wanted}
 
 
 def test_a_job_that_takes_too_long_ends_and_gives_its_pods_back(anneal: Anneal, ended: dict[str, Object]) -> None:

@@ -202,6 +202,18 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         {"generator": HOSTED, "validator": HOSTED, "rows": 5, "maxCost": "1"},
         "generator and validator both need their price",
     ),
+    (
+        "FineTuneJob",
+        "spec.dataset.leakCheck",
+        {
+            "semantic": {
+                "embedder": {"model": "embed-3", "pricePerMillion": "1"},
+                "verifier": HOSTED,
+                "maxCost": "1",
+            }
+        },
+        "verifier needs its price",
+    ),
     ("FineTuneJob", "spec.dataset.sources.0.secretRef", {"name": "s"}, "secretRef is for data that is fetched"),
     (
         "FineTuneJob",

@@ -1,4 +1,4 @@
-"""A local server that speaks the wire formats of OpenAI's chat completions and Anthropic's Messages.
+"""A local server that speaks the wire formats of OpenAI's chat completions and embeddings and of Anthropic's Messages.
 
 A fake, since the real ones cost money and need the internet: formats, status codes and headers are theirs, answers are
 what a script says. It counts every request that a provider would bill. `python hosted_models.py PORT` serves the
@@ -38,7 +38,9 @@ class Asked:
 
 
 def text_of(body: Json) -> str:
-    """The last message, what a tool answered among it."""
+    """The last message, what a tool answered among it; the texts whose embeddings are wanted."""
+    if "input" in body:
+        return json.dumps(body["input"])
     content = body["messages"][-1]["content"]
     return str(content if isinstance(content, str) else content[-1]["content"])
 
@@ -148,7 +150,26 @@ def anthropic_body(asked: Asked, said: Said) -> Json:
     }
 
 
-_BODIES = {"/v1/chat/completions": openai_body, "/v1/messages": anthropic_body}
+def embeddings_body(asked: Asked, said: Said) -> Json:
+    """`said.content` is the vectors as JSON; they come in another order than the texts, which the format allows."""
+    if said.error is not None:
+        return {"error": said.error}
+    vectors = enumerate(json.loads(said.content or "[]"))
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in vectors]
+    usage = said.usage and {"prompt_tokens": said.usage[0], "total_tokens": said.usage[0]}
+    return {
+        "object": "list",
+        "data": data[::-1],
+        "model": said.model or asked.body["model"],
+        **({"usage": usage} if usage else {}),
+    }
+
+
+_BODIES = {
+    "/v1/chat/completions": openai_body,
+    "/v1/embeddings": embeddings_body,
+    "/v1/messages": anthropic_body,
+}
 
 
 @dataclass

@@ -289,14 +289,14 @@ def test_the_key_is_sent_to_its_own_provider_and_written_nowhere(job: Job) -> No
     assert not [p for p in job.workspace.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
 
 
-def killed_at(write: int, job: Job) -> bool:
+def killed_at(write: int, job: Job, folder: str = "augmentation") -> bool:
     """Prepares in a process that dies at its `write`-th flush of the folder of replies; whether it came that far."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     flush, flushed = os.fsync, Counter[str]()
 
     def fsync(descriptor: int) -> None:
-        if "augmentation" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+        if folder in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             flushed["all"] += 1
             if flushed["all"] == write:
                 os._exit(9)

@@ -11,6 +11,7 @@ from anneal.api.subjects import Hosted
 from anneal_hosted.endpoints.anthropic import AnthropicEndpoint
 from anneal_hosted.endpoints.anthropic_batches import AnthropicBatches
 from anneal_hosted.endpoints.batches import Batches
+from anneal_hosted.endpoints.embeddings import EmbeddingsEndpoint
 from anneal_hosted.endpoints.endpoint import Endpoint
 from anneal_hosted.endpoints.http import Caller
 from anneal_hosted.endpoints.openai import OpenAIEndpoint
@@ -39,6 +40,16 @@ def hosted_endpoint(
             hosted.anthropic, Caller(session, name, hosted.anthropic.base_url, headers, key), schema, hosted.requests
         )
     raise ValueError(f"hosted model {name} has no wire protocol that is known here")
+
+
+def embeddings_endpoint(
+    name: str, hosted: Hosted, key: str | None, session: aiohttp.ClientSession
+) -> EmbeddingsEndpoint:
+    """The endpoint of an embedding model. Raises ValueError when it speaks a protocol that is not known."""
+    if hosted.open_ai is None:
+        raise ValueError(f"embedding model {name} has no wire protocol that is known here")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return EmbeddingsEndpoint(hosted.open_ai, Caller(session, name, hosted.open_ai.base_url, headers, key))
 
 
 def batches_of(endpoint: Endpoint) -> Batches:

@@ -44,8 +44,13 @@ class Workspace:
 
     @property
     def augmentation(self) -> Path:
-        """What hosted models said and cost."""
+        """What hosted models that write and check rows said and cost."""
         return self.root / "augmentation"
+
+    @property
+    def semantic(self) -> Path:
+        """What hosted models that compare the meaning of rows said and cost."""
+        return self.root / "semantic"
 
     @property
     def report(self) -> Path:

@@ -9,6 +9,7 @@ from pydantic import Field
 from anneal.api.augmentation import Augmentation
 from anneal.api.model import ApiModel, Decimal, Digest, Rule
 from anneal.api.references import Endpoint, LocalReference, SourceUri
+from anneal.api.semantic import SemanticCheck
 from anneal.api.sources import ENDPOINT_DESCRIPTION, KEYS_DESCRIPTION
 
 DataFormat = Literal["Auto", "Messages", "PromptCompletion", "Alpaca", "ShareGPT"]
@@ -236,6 +237,11 @@ class LeakCheck(ApiModel):
         " a public benchmark, written like sources or like the file of status.artifact.heldOutUri. They are read to"
         " compare and for nothing else. Default: none.",
     )
+    semantic: SemanticCheck | None = Field(
+        default=None,
+        description="Looks for held-out questions in other words, by hosted models. The files of against are not sent"
+        " to them. Default: words alone are compared.",
+    )
 
 
 class Dataset(ApiModel):
@@ -345,6 +351,22 @@ class AugmentationStatus(ApiModel):
     cost: str = Field(max_length=24, description="Spent on both models, in the currency of their prices.")
 
 
+class SemanticStatus(ApiModel):
+    """What came of comparing the meaning of questions."""
+
+    embedder: str = Field(max_length=128, description="What the embedder called itself.")
+    verifier: str | None = Field(
+        default=None, max_length=128, description="What the verifier called itself; absent if it was not asked."
+    )
+    compared: int = Field(ge=0, description="Different questions that were compared, of both sides.")
+    pairs: int = Field(ge=0, description="Pairs of a training and a held-out question from the threshold on.")
+    leaks: int = Field(ge=0, description="Training rows that were dropped for it.")
+    unjudged: int = Field(
+        default=0, ge=0, description="Of the pairs, those without a verdict of the verifier: they count as the same."
+    )
+    cost: str = Field(max_length=24, description="Spent on both models, in the currency of their prices.")
+
+
 class DatasetStatus(ApiModel):
     """The data as it was prepared."""
 
@@ -362,14 +384,17 @@ class DatasetStatus(ApiModel):
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="Valid rows that are not used, by reason: Language, Duplicate, NearDuplicate, Conflict, Balance,"
-        " Leak (of held-out rows) or LeakAgainst (of the files of leakCheck.against). rejected.jsonl in the workspace"
-        " names each row.",
+        " Leak (of held-out rows), SemanticLeak (of held-out rows, in other words) or LeakAgainst (of the files of"
+        " leakCheck.against). rejected.jsonl in the workspace names each row.",
     )
     compared: list[ComparedFile] | None = Field(
         default=None,
         max_length=4,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="The files of leakCheck.against, in their order.",
+    )
+    semantic: SemanticStatus | None = Field(
+        default=None, description="What came of leakCheck.semantic; absent where it was not wanted."
     )
     flagged: list[RowCount] | None = Field(
         default=None,

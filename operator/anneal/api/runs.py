@@ -56,6 +56,8 @@ KEYS_DIR = "/var/run/anneal-keys"
 KEY_FILE = "key"
 #: Those who are asked by prepare.
 GENERATOR, VALIDATOR = "generator", "validator"
+#: Of those that compare the meaning of rows.
+EMBEDDER, VERIFIER = "embedder", "verifier"
 #: The judge and the guard among those who are asked. No baseline can have these names.
 JUDGE, GUARD = "_judge", "_guard"
 MODEL_REPOSITORY_DIR = "/models"

@@ -33,8 +33,8 @@ def costs(report: dict[str, Any]) -> str:
 
 def _spent(found: dict[str, Any], training: dict[str, Any]) -> list[list[str]]:
     lines = [["Training the candidate", training["cost"]]]
-    written = ((training["data"] or {}).get("augmentation") or {}).get("cost")
-    lines += [["Rows written by a hosted model", written]]
+    for what, where in (("Rows written by a hosted model", "augmentation"), ("Meanings compared", "semantic")):
+        lines += [[what, ((training["data"] or {}).get(where) or {}).get("cost")]]
     lines += [[f"Answers of {h['name']}", h["spent"]] for h in found["hosted"]]
     lines += [["The judge", found["judge"]], ["The guard", found["guard"]]]
     lines += [["This evaluation, hosted models in all", found.get("evaluation")]]

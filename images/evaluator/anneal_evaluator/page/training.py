@@ -15,6 +15,7 @@ _LEFT = {
     "Balance": "Balanced over categories",
     "LeakAgainst": "Without rows that give rows of other files away",
     "Leak": "Without rows that give held-out rows away",
+    "SemanticLeak": "Without rows that ask in other words what a held-out row asks",
 }
 
 

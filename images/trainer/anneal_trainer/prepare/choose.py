@@ -6,8 +6,9 @@ Each step sees what the ones before left. A row that is left out keeps its reaso
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,13 @@ from anneal_trainer.prepare.words import Runs, runs
 
 #: Where a valid row is, in words: "line 3 of pvc://…".
 Where = Callable[[int], str]
+
+
+class Meanings(Protocol):
+    """What finds rows that ask the same in other words."""
+
+    def leaks(self, train: Sequence[int], held_out: Sequence[int]) -> Mapping[int, tuple[int, str]]:
+        """Of each row of `train` that asks what one of `held_out` asks, (that row, how sure it is in words)."""
 
 
 @dataclass
@@ -50,12 +58,13 @@ def choose(
     check: Callable[[], None],
     grow: Callable[[Choice], None] | None = None,
     against: Against | None = None,
+    meanings: Meanings | None = None,
 ) -> Choice:
     """Decides about every row. `check` is called now and then, to let the run be interrupted. Raises UserMistake.
 
     `grow` may add rows to the store and to those that are trained on. Rows that leak are taken out before, so that
     nothing is written after them; what it adds must not leak into the files of `against`, and leaks into held-out rows
-    are looked for once more.
+    are looked for once more, with `meanings` also in other words.
     """
     choice = Choice()
     wanted = run.deduplication
@@ -82,10 +91,10 @@ def choose(
         choice.leaked = against.leaks(choice.train)
         close = {row: place for of_file in reversed(choice.leaked) for row, place in of_file.items()}
         _stop_leaks(choice, run, close, _AGAINST, where)
-    _check_held_out(choice, store, run, questions, where)
+    _check_held_out(choice, store, run, questions, where, meanings)
     if grow is not None:
         grow(choice)
-        _check_held_out(choice, store, run, runs(store.words.questions, deduplicate.RUN), where)
+        _check_held_out(choice, store, run, runs(store.words.questions, deduplicate.RUN), where, meanings)
     return choice
 
 
@@ -168,6 +177,13 @@ _HELD_OUT = _Kept(
     gives="gives away the held-out",
     remedy="The held-out rows must be others than the training rows",
 )
+_SEMANTIC = _Kept(
+    reason="SemanticLeak",
+    failure="HeldOutLeaked",
+    them="held-out rows",
+    gives="asks in other words what the held-out",
+    remedy="Raise dataset.leakCheck.semantic.threshold, or add a verifier: not all that is alike is the same",
+)
 _AGAINST = _Kept(
     reason="LeakAgainst",
     failure="AgainstLeaked",
@@ -177,10 +193,16 @@ _AGAINST = _Kept(
 )
 
 
-def _check_held_out(choice: Choice, store: Store, run: PrepareRun, questions: Runs, where: Where) -> None:
-    """Takes out what gives a held-out row away. Raises UserMistake."""
+def _check_held_out(
+    choice: Choice, store: Store, run: PrepareRun, questions: Runs, where: Where, meanings: Meanings | None
+) -> None:
+    """Takes out what gives a held-out row away, by its words first: that costs nothing. Raises UserMistake."""
     found = leaks.find(store.words, questions, choice.train, choice.held_out, float(run.leak_check.threshold))
     _stop_leaks(choice, run, {row: where(other) for row, other in found.items()}, _HELD_OUT, where)
+    if meanings is not None:
+        same = meanings.leaks(choice.train, choice.held_out)
+        told = {row: f"{where(other)} ({how})" for row, (other, how) in same.items()}
+        _stop_leaks(choice, run, told, _SEMANTIC, where)
 
 
 def _stop_leaks(choice: Choice, run: PrepareRun, found: Mapping[int, str], kept: _Kept, where: Where) -> None:

@@ -20,7 +20,7 @@ from anneal.api.sources import Resolved
 from anneal_trainer import files, model, rows, sources
 from anneal_trainer.errors import UserMistake
 from anneal_trainer.preemption import Preemption
-from anneal_trainer.prepare import against, augment, ledger, report, store
+from anneal_trainer.prepare import against, augment, ledger, report, semantic, store
 from anneal_trainer.prepare.choose import Choice, choose, held_out_of
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.read import Reader
@@ -39,6 +39,7 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
     base_digest = model.check(located_base.place)
     directory = Path(located_base.place.path)
     augment.check_keys(run, workspace)
+    semantic.check_keys(run, workspace)
     template = ChatTemplate(load_tokenizer(directory), model.stop_tokens(directory))
     base = BaseModelStatus(
         uri=located_base.fetched_to,
@@ -56,7 +57,9 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
         valid = len(found) + reader.left_out.total()
         others = against.read(run, found.words, workspace, check)
         grower = augment.grower(run, workspace, reader, check, others)
-        choice = choose(found, run, places.where, check, grower.grow if grower is not None else None, others)
+        meanings = semantic.meanings(run, workspace, found, check)
+        grow = grower.grow if grower is not None else None
+        choice = choose(found, run, places.where, check, grow, others, meanings)
         for row, (reason, why) in choice.left_out.items():
             account.leave_out(*places.of(row), reason, why)
         _check_choice(choice, valid, reader)
@@ -65,6 +68,8 @@ def prepare(run: PrepareRun, preemption: Preemption) -> RunResult:
         status = _write(workspace, run, reader, choice, train, detected)
         if others is not None:
             status = status.model_copy(update={"compared": others.compared(choice.leaked)})
+        if meanings is not None:
+            status = status.model_copy(update={"semantic": semantic.status(meanings, choice)})
         document = report.document(run, status, base, resolved, found, choice, places, detected)
         if grower is not None:
             status = status.model_copy(update={"augmentation": augment.status(grower, choice)})

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from anneal.api.augmentation import Augmentation
 from anneal.api.dataset import AugmentationStatus, Dataset, DatasetSource, DatasetStatus
-from anneal.api.runs import GENERATOR, VALIDATOR
+from anneal.api.runs import EMBEDDER, GENERATOR, VALIDATOR, VERIFIER
 from anneal.api.subjects import Hosted
 from anneal.kinds.vendors import vendor_of
 
@@ -30,10 +30,10 @@ def against(dataset: Dataset) -> list[DatasetSource]:
 
 def problems(dataset: Dataset) -> Iterator[str]:
     """What cannot work, each in a sentence with its field."""
-    for field, threshold in (
-        ("deduplication", dataset.deduplication.threshold),
-        ("leakCheck", dataset.leak_check.threshold),
-    ):
+    thresholds = {"deduplication": dataset.deduplication.threshold, "leakCheck": dataset.leak_check.threshold}
+    if dataset.leak_check.semantic is not None:
+        thresholds["leakCheck.semantic"] = dataset.leak_check.semantic.threshold
+    for field, threshold in thresholds.items():
         if not Decimal("0.3") <= Decimal(threshold) <= 1:
             yield f"spec.dataset.{field}.threshold is '{threshold}': it must be from 0.3 to 1, such as \"0.8\""
 
@@ -54,9 +54,14 @@ def _problems_of(wanted: Augmentation) -> Iterator[str]:
 
 
 def hosted(dataset: Dataset) -> tuple[tuple[str, Hosted], ...]:
-    """(name, model) of everyone who is asked for more rows."""
-    wanted = dataset.augmentation
-    return () if wanted is None else ((GENERATOR, wanted.generator), (VALIDATOR, wanted.validator))
+    """(name, model) of everyone who is asked while the data is prepared."""
+    asked: list[tuple[str, Hosted]] = []
+    if (wanted := dataset.augmentation) is not None:
+        asked += [(GENERATOR, wanted.generator), (VALIDATOR, wanted.validator)]
+    if (check := dataset.leak_check.semantic) is not None:
+        asked += [(EMBEDDER, check.embedder.hosted)]
+        asked += [(VERIFIER, check.verifier)] if check.verifier is not None else []
+    return tuple(asked)
 
 
 def summary(data: DatasetStatus) -> str:
@@ -68,6 +73,8 @@ def summary(data: DatasetStatus) -> str:
     if data.compared:
         rows = " and ".join(str(file.rows) for file in data.compared)
         said += f"; compared with the {rows} rows of dataset.leakCheck.against"
+    if (found := data.semantic) is not None:
+        said += f"; the meaning of {found.compared} questions compared by {found.embedder} for {found.cost}"
     if data.augmentation is not None:
         said += f"; {_augmented(data.augmentation)}"
     if data.flagged:

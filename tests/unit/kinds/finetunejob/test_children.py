@@ -198,6 +198,15 @@ def test_the_keys_of_those_who_write_rows_are_mounted_where_data_is_prepared_and
         assert found == wanted
 
 
+def test_so_are_the_keys_of_those_who_compare_meanings() -> None:
+    key = {"secretRef": {"name": "openai", "key": "token"}}
+    embedder = {"model": "embed-3", "pricePerMillion": "0.02", **key}
+    wanted = {"embedder": embedder, "verifier": AUGMENTATION["validator"], "maxCost": "1"}
+    spec = {"dataset": {"sources": [{"uri": "pvc://hub/rows.jsonl"}], "leakCheck": {"semantic": wanted}}}
+    found = {role: {path for path in mounts(role, spec=spec) if "keys" in path} for role in ("prepare", "fit")}
+    assert found == {"prepare": {"/var/run/anneal-keys/embedder", "/var/run/anneal-keys/verifier"}, "fit": set()}
+
+
 FETCHED: Json = {
     "model": {"uri": "hf://acme/tiny:v1", "cache": "pvc://bases/models", "secretRef": {"name": "hub"}},
     "dataset": {

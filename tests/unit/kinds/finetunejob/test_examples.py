@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.support.builders import digest
 
-from anneal.api.dataset import AugmentationStatus, ComparedFile, DatasetCounts, DatasetStatus, RowCount
+from anneal.api.dataset import (
+    AugmentationStatus,
+    ComparedFile,
+    DatasetCounts,
+    DatasetStatus,
+    RowCount,
+    SemanticStatus,
+)
 from anneal.kinds.finetunejob.examples import summary
 
 
@@ -29,6 +36,12 @@ def test_it_says_with_what_the_rows_were_compared() -> None:
     files = [ComparedFile(digest=digest(name), rows=rows, leaks=0) for name, rows in (("a", 300), ("b", 40))]
     found = status(1200).model_copy(update={"compared": files})
     assert summary(found).endswith("; compared with the 300 and 40 rows of dataset.leakCheck.against")
+
+
+def test_it_says_that_meanings_were_compared_and_for_how_much() -> None:
+    made = SemanticStatus(embedder="embed-3", compared=1350, pairs=4, leaks=1, cost="0.020000")
+    found = status(1200).model_copy(update={"semantic": made})
+    assert summary(found).endswith("; the meaning of 1350 questions compared by embed-3 for 0.020000")
 
 
 @pytest.mark.parametrize("train", [499, 5001])

@@ -26,6 +26,10 @@ def augmentation(writer: str, checker: str, /, **more: Any) -> dict[str, Any]:
     return {**asked, "rows": 5, "maxCost": "1", **more}
 
 
+def semantic(**more: Any) -> dict[str, Any]:
+    return {"embedder": {"model": "embed-3", "pricePerMillion": "0.02"}, "maxCost": "1", **more}
+
+
 END = "; correct it and apply the object again"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no text for a number": (
@@ -71,6 +75,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a threshold that none reaches": (
         {"dataset": {"leakCheck": {"threshold": "80"}}},
         "spec.dataset.leakCheck.threshold is '80': it must be from 0.3 to 1, such as \"0.8\"",
+    ),
+    "a likeness that all have": (
+        {"dataset": {"leakCheck": {"semantic": semantic(threshold="0.1")}}},
+        "spec.dataset.leakCheck.semantic.threshold is '0.1': it must be from 0.3 to 1, such as \"0.8\"",
+    ),
+    "a verifier without a price": (
+        {"dataset": {"leakCheck": {"semantic": semantic(verifier={"openAI": {"model": "gpt-5"}})}}},
+        "spec.dataset.leakCheck.semantic: verifier needs its price: maxCost is counted by it",
     ),
     "one family": (
         {"dataset": {"augmentation": augmentation("gpt-5", "gpt-4.1")}},

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anneal.api.artifacts import digest_of_file
 from anneal.api.costs import amount
 from anneal.api.dataset import AugmentationStatus
-from anneal.api.runs import PrepareRun
+from anneal.api.runs import GENERATOR, VALIDATOR, PrepareRun
+from anneal.api.subjects import Generation
 from anneal_trainer import files
 from anneal_trainer.prepare import report
 from anneal_trainer.prepare.against import Against
-from anneal_trainer.prepare.augment.prompts import PROMPT_VERSION
+from anneal_trainer.prepare.augment.prompts import PROMPT_VERSION, VERDICT_SCHEMA, WRITTEN_SCHEMA
 from anneal_trainer.prepare.choose import Choice
 from anneal_trainer.prepare.ledger import Ledger
 from anneal_trainer.prepare.read import Reader
 from anneal_trainer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from anneal_trainer.prepare.augment.asking import Asker
+    from anneal_trainer.prepare.asking import Asker
     from anneal_trainer.prepare.augment.grow import Grower, Origin
 
 #: The source of written rows, in messages and files.
@@ -103,8 +105,20 @@ def _provenance(done: Grower, row: int, origin: Origin) -> dict[str, Any]:
 
 
 def _asker(run: PrepareRun, workspace: Workspace) -> Asker | None:
-    if run.augmentation is None:
+    wanted = run.augmentation
+    if wanted is None:
         return None
-    from anneal_trainer.prepare.augment.asking import Asker
+    from anneal_trainer.prepare.asking import Asker, Respondent, replies_in
 
-    return Asker(run.augmentation, Path(run.keys), workspace.augmentation)
+    writer, checker = wanted.generator, wanted.validator
+    return Asker(
+        field=SOURCE,
+        respondents={
+            GENERATOR: Respondent(writer, writer.max_tokens or 4096, replies_in(WRITTEN_SCHEMA)),
+            VALIDATOR: Respondent(checker, checker.max_tokens or 1024, replies_in(VERDICT_SCHEMA)),
+        },
+        options=Generation(concurrency=wanted.concurrency, timeout_seconds=wanted.timeout_seconds),
+        max_cost=Decimal(wanted.max_cost),
+        keys=Path(run.keys),
+        directory=workspace.augmentation,
+    )

@@ -18,11 +18,12 @@ from anneal.api.runs import GENERATOR, VALIDATOR, PrepareRun
 from anneal_hosted.answers import StoredAnswer
 from anneal_trainer.errors import TrainerError, Unavailable, UserMistake
 from anneal_trainer.prepare.against import Against
+from anneal_trainer.prepare.asking import Asker, is_said
 from anneal_trainer.prepare.augment import prompts
-from anneal_trainer.prepare.augment.asking import Asker
 from anneal_trainer.prepare.augment.sift import Sieve
 from anneal_trainer.prepare.chat import Message, RowError
 from anneal_trainer.prepare.choose import Choice
+from anneal_trainer.prepare.documents import Chat
 from anneal_trainer.prepare.read import Reader
 
 #: Fewest seeds of a round: so many replies are had before the first row of theirs is checked.
@@ -120,14 +121,14 @@ class Grower:
             self._settle(row, origin, verdicts.get(row), sieve, most)
         return is_spent or cannot_pay
 
-    def _request(self, seed: int) -> prompts.Chat:
+    def _request(self, seed: int) -> Chat:
         messages = self.reader.store.example(seed).messages
         return prompts.write_after(self._name(seed), messages, self.wanted.instructions, self.wanted.per_seed)
 
     def _taken(self, seeds: Sequence[int], replies: Sequence[StoredAnswer | None]) -> Iterator[tuple[int, Origin]]:
         """The written rows that are rows at all, in the store now."""
         answered = [reply for reply in replies if reply is not None]
-        found = {n: prompts.rows_in(reply.text) for n, reply in enumerate(replies) if reply and _is_said(reply)}
+        found = {n: prompts.rows_in(reply.text) for n, reply in enumerate(replies) if reply and is_said(reply)}
         self.growth.asked += len(answered)
         usable = [rows for rows in found.values() if rows]
         self.growth.unanswered += len(answered) - len(usable)
@@ -169,13 +170,13 @@ class Grower:
         replies, is_spent = self.asker.ask(VALIDATOR, chats)
         said = [reply for reply in replies if reply is not None]
         self._checked += len(said)
-        self._verdicts_had += sum(_is_said(reply) and prompts.is_correct(reply.text) is not None for reply in said)
+        self._verdicts_had += sum(is_said(reply) and prompts.is_correct(reply.text) is not None for reply in said)
         if not self._verdicts_had and self._checked >= _PATIENCE:
             raise _unusable(VALIDATOR, self.wanted.validator.model, self._checked, said[-1])
         return {row: reply for row, reply in zip(kept, replies, strict=True) if reply is not None}, is_spent
 
     def _settle(self, row: int, origin: Origin, reply: StoredAnswer | None, sieve: Sieve, most: int) -> None:
-        verdict = prompts.is_correct(reply.text) if _is_said(reply) and reply is not None else None
+        verdict = prompts.is_correct(reply.text) if is_said(reply) and reply is not None else None
         if reply is None or verdict is None:
             why = "maxCost was spent before it was checked" if reply is None else f"no verdict ({reply.outcome})"
             self._reject(row, "Unjudged", why)
@@ -193,10 +194,6 @@ class Grower:
 
     def _name(self, row: int) -> str:
         return self.reader.store.keys[row].hex()[:16]
-
-
-def _is_said(reply: StoredAnswer | None) -> bool:
-    return reply is not None and reply.outcome == "answered"
 
 
 def _unusable(name: str, model: str, asked: int, shown: StoredAnswer) -> TrainerError:

@@ -1,19 +1,17 @@
 """What generator and validator are told, and what their replies must look like.
 
-Rows are data: they travel as JSON inside one document, so that no text in them can end a section or begin one. A reply
-is exactly what was asked for, or it is none.
+A reply is exactly what was asked for, or it is none.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anneal_trainer.prepare.chat import Message
+from anneal_trainer.prepare.documents import Chat, about, bare, object_of
 
 #: Part of the provenance of every row; another text is another version.
 PROMPT_VERSION = "1"
@@ -35,12 +33,10 @@ _CHECK = (
 )
 
 
-def _object(**members: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
-
-
-WRITTEN_SCHEMA = _object(rows={"type": "array", "items": _object(prompt={"type": "string"}, answer={"type": "string"})})
-VERDICT_SCHEMA = _object(verdict={"type": "string", "enum": ["correct", "incorrect"]})
+WRITTEN_SCHEMA = object_of(
+    rows={"type": "array", "items": object_of(prompt={"type": "string"}, answer={"type": "string"})}
+)
+VERDICT_SCHEMA = object_of(verdict={"type": "string", "enum": ["correct", "incorrect"]})
 
 
 class WrittenRow(BaseModel):
@@ -64,31 +60,22 @@ class _Verdict(BaseModel):
     verdict: Literal["correct", "incorrect"]
 
 
-@dataclass(frozen=True)
-class Chat:
-    """A question to generator or validator."""
-
-    id: str
-    messages: Sequence[Message]
-    tools: None = None
-
-
 def write_after(name: str, seed: Sequence[Message], instructions: str | None, count: int) -> Chat:
     """Asks for `count` rows like `seed`."""
     document = {"example": _shown(seed), "wanted": count, **_known(instructions)}
-    return _chat(name, _WRITE, document)
+    return about(name, _WRITE, document)
 
 
 def check(name: str, seed: Sequence[Message], written: Sequence[Message], instructions: str | None) -> Chat:
     """Asks whether `written`, which was written after `seed`, is right."""
     document = {"known": _shown(seed), "written": _shown(written), **_known(instructions)}
-    return _chat(name, _CHECK, document)
+    return about(name, _CHECK, document)
 
 
 def rows_in(reply: str) -> list[WrittenRow] | None:
     """The rows of a reply; None where it is not exactly that."""
     try:
-        return _Written.model_validate_json(_bare(reply)).rows
+        return _Written.model_validate_json(bare(reply)).rows
     except ValidationError:
         return None
 
@@ -96,13 +83,9 @@ def rows_in(reply: str) -> list[WrittenRow] | None:
 def is_correct(reply: str) -> bool | None:
     """The verdict of a reply; None where it is not exactly one."""
     try:
-        return _Verdict.model_validate_json(_bare(reply)).verdict == "correct"
+        return _Verdict.model_validate_json(bare(reply)).verdict == "correct"
     except ValidationError:
         return None
-
-
-def _bare(reply: str) -> str:
-    return reply.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
 
 
 def _shown(messages: Sequence[Message]) -> dict[str, Any]:
@@ -111,7 +94,3 @@ def _shown(messages: Sequence[Message]) -> dict[str, Any]:
 
 def _known(instructions: str | None) -> dict[str, str]:
     return {"task": instructions} if instructions else {}
-
-
-def _chat(name: str, told: str, document: dict[str, Any]) -> Chat:
-    return Chat(name, [Message("system", told), Message("user", json.dumps(document, ensure_ascii=False))])
